@@ -1,0 +1,406 @@
+//! Sends a call to the upstream most likely to answer it well, and on to others if it does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lookout_types::Height;
+use metrics::{Counter, counter};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::methods::{self, Method, Shape};
+use crate::model::{ChainSpec, PoolSettings};
+use crate::upstream::{Fault, Identity, NodeVerdict, TailLatency, Upstream, judge};
+use crate::wire::Reply;
+use crate::{Attempt, ChainError, NodeError};
+
+/// Times all upstreams are gone through before giving up.
+const ROUNDS: u32 = 3;
+/// Pause before another round: full jitter up to this, doubled each time.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
+/// Shortest wait before a hedge, so that a fast upstream's own jitter sends none.
+const HEDGE_AFTER_MIN: Duration = Duration::from_millis(2);
+/// Hedges that may be saved up in quiet times.
+const HEDGES_SAVED_MAX: f64 = 10.0;
+
+/// Upstreams whose "nothing" is believed. A client that waits for a receipt asks often, so two
+/// must do there; a block that is known to exist is worth asking everyone.
+fn words_for_nothing(method: &Method) -> usize {
+    match method.shape {
+        Shape::Transaction | Shape::Receipt | Shape::Logs => 2,
+        _ => usize::MAX,
+    }
+}
+
+/// Whether a node says that it has the transaction, in the words of geth, erigon, nethermind,
+/// besu and anvil.
+fn knows_already(error: &NodeError) -> bool {
+    let text = error.message.to_ascii_lowercase();
+    ["already known", "already imported", "known transaction", "alreadyknown"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+/// The upstreams of one chain.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) chain: Arc<str>,
+    pub(crate) settings: PoolSettings,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    tails: Vec<TailLatency>,
+    hedges: Mutex<f64>,
+    hedged: Counter,
+}
+
+/// One call to make.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'static Method,
+    /// JSON text of the parameter array.
+    pub(crate) params: &'a str,
+    /// The answer needs an upstream that has at least this block.
+    pub(crate) height: Option<Height>,
+    pub(crate) deadline: Instant,
+    /// Upstreams that have said their word already and are not asked again.
+    pub(crate) except: &'a [Arc<str>],
+}
+
+/// Why an answer is not good enough.
+#[derive(Debug)]
+pub(crate) enum Reject {
+    /// Empty, although the asked thing should be there; others may have it.
+    Missing,
+    /// It is about a block that is not on the followed chain: a reorg is under way, or the
+    /// upstream is behind one.
+    OffBranch,
+    /// It contradicts what is known.
+    Lie(String),
+}
+
+/// An accepted answer.
+#[derive(Debug)]
+pub(crate) struct Won<T> {
+    pub(crate) result: Bytes,
+    /// What the check made of it.
+    pub(crate) value: T,
+    pub(crate) upstream: Arc<str>,
+}
+
+/// No accepted answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Lost {
+    /// Upstreams answered, but with nothing (`null`, or an empty answer that was doubted).
+    Nothing(Bytes, Arc<str>),
+    /// No upstream has the block or state; the last error that said so.
+    Absent(NodeError),
+    /// Upstreams answered about blocks that are not on the followed chain.
+    OffBranch(ChainError),
+    /// A transaction that an earlier try seems to have sent: the network knows it already.
+    SentBefore(NodeError),
+    /// Anything else.
+    Failed(ChainError),
+}
+
+impl Lost {
+    /// As an error, with `missing` for what no upstream has.
+    pub(crate) fn or_missing(self, missing: impl FnOnce() -> ChainError) -> ChainError {
+        match self {
+            Self::Nothing(..) | Self::Absent(_) => missing(),
+            Self::SentBefore(error) => ChainError::Node(error),
+            Self::OffBranch(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
+/// What one round of tries left behind.
+#[derive(Default)]
+struct Tries {
+    tried: Vec<usize>,
+    attempts: Vec<Attempt>,
+    /// Whether anything failed that may work at the next try; a lie stays one.
+    may_pass: bool,
+    off_branch: bool,
+    nothing: Option<(Bytes, Arc<str>)>,
+    node_error: Option<(NodeError, Fault)>,
+    /// The node's word on the request itself; final.
+    client_error: Option<NodeError>,
+}
+
+impl Tries {
+    fn believes_nothing(&self, method: &Method) -> bool {
+        self.nothing.is_some() && self.tried.len() >= words_for_nothing(method)
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(spec: &ChainSpec, stop: &CancellationToken) -> Self {
+        let chain: Arc<str> = spec.name.as_str().into();
+        let open = |u| Arc::new(Upstream::new(&chain, u, &spec.settings, stop));
+        Self {
+            upstreams: spec.upstreams.iter().map(open).collect(),
+            tails: (0..methods::COUNT).map(|_| TailLatency::default()).collect(),
+            hedges: Mutex::new(HEDGES_SAVED_MAX),
+            hedged: counter!("lookout_upstream_hedges_total", "chain" => chain.to_string()),
+            settings: spec.settings.clone(),
+            chain,
+        }
+    }
+
+    /// When a request that starts now must be done.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.request_timeout
+    }
+
+    /// Makes a call until an answer passes `accept`.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: Call<'_>,
+        accept: impl Fn(&Bytes) -> Result<T, Reject>,
+    ) -> Result<Won<T>, Lost> {
+        match tokio::time::timeout_at(call.deadline, self.rounds(call, accept)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Lost::Failed(ChainError::Timeout {
+                chain: self.chain.to_string(),
+                millis: self.settings.request_timeout.as_millis(),
+            })),
+        }
+    }
+
+    async fn rounds<T>(
+        &self,
+        call: Call<'_>,
+        accept: impl Fn(&Bytes) -> Result<T, Reject>,
+    ) -> Result<Won<T>, Lost> {
+        let mut tries = Tries::default();
+        for round in 0..ROUNDS {
+            if round > 0 {
+                let pause = ROUND_PAUSE.saturating_mul(1 << round).mul_f64(fastrand::f64());
+                tokio::time::sleep(pause).await;
+                tries.tried.clear();
+            }
+            while !tries.believes_nothing(call.method)
+                && let Some(first) = self.pick(call, &tries.tried).await
+            {
+                if let Some(won) = self.race(first, call, &accept, &mut tries).await {
+                    return Ok(won);
+                }
+                if let Some(error) = tries.client_error.take() {
+                    let resent = call.method.shape == Shape::Send && !tries.attempts.is_empty();
+                    return Err(if resent && knows_already(&error) {
+                        Lost::SentBefore(error)
+                    } else {
+                        Lost::Failed(ChainError::Node(error))
+                    });
+                }
+            }
+            let settled = tries.nothing.is_some()
+                || !tries.may_pass
+                || matches!(tries.node_error, Some((_, Fault::Missing | Fault::Unsupported)));
+            if settled || call.method.shape == Shape::Send {
+                break;
+            }
+        }
+        Err(self.lost(tries))
+    }
+
+    /// Runs the call on `first`, and on a second upstream when the first is slow.
+    async fn race<T>(
+        &self,
+        first: usize,
+        call: Call<'_>,
+        accept: &impl Fn(&Bytes) -> Result<T, Reject>,
+        tries: &mut Tries,
+    ) -> Option<Won<T>> {
+        let start = |i: usize| async move {
+            let begun = Instant::now();
+            (i, begun, self.upstreams[i].call(call.method, call.params).await)
+        };
+        let mut under_way = FuturesUnordered::new();
+        tries.tried.push(first);
+        under_way.push(start(first));
+        self.save_hedge();
+        let mut hedge_at = self.hedge_at(call.method);
+        loop {
+            let hedge = async {
+                match hedge_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                answered = under_way.next() => {
+                    let (i, begun, outcome) = answered?;
+                    if let Some(won) = self.weigh(i, call.method, outcome, accept, tries) {
+                        self.tails[call.method.index].record(begun.elapsed());
+                        return Some(won);
+                    }
+                    if tries.client_error.is_some() || under_way.is_empty() {
+                        return None;
+                    }
+                }
+                () = hedge => {
+                    hedge_at = None;
+                    if let Some(second) = self.hedge(call, &tries.tried) {
+                        tries.tried.push(second);
+                        under_way.push(start(second));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sorts an outcome: accepted, or noted in `tries` so that the next upstream is asked.
+    fn weigh<T>(
+        &self,
+        i: usize,
+        method: &'static Method,
+        outcome: Result<Reply, Fault>,
+        accept: &impl Fn(&Bytes) -> Result<T, Reject>,
+        tries: &mut Tries,
+    ) -> Option<Won<T>> {
+        let upstream = &self.upstreams[i];
+        let fault = match outcome {
+            Ok(Reply::Result(result)) => match accept(&result) {
+                Ok(value) => return Some(Won { result, value, upstream: upstream.name.clone() }),
+                Err(Reject::Missing) => {
+                    tries.nothing = Some((result, upstream.name.clone()));
+                    return None;
+                }
+                Err(Reject::OffBranch) => {
+                    tries.off_branch = true;
+                    Fault::OffBranch
+                }
+                Err(Reject::Lie(what)) => {
+                    let fault = Fault::Lie(what);
+                    upstream.note_fault(method, &fault);
+                    tracing::warn!(chain = %self.chain, upstream = %upstream.name,
+                        method = method.name, "rejected an answer: {fault}");
+                    fault
+                }
+            },
+            Ok(Reply::Error(error)) => match judge(&error) {
+                NodeVerdict::Client => {
+                    tries.client_error = Some(error);
+                    return None;
+                }
+                NodeVerdict::Fault(fault) => {
+                    tries.node_error = Some((error, fault.clone()));
+                    fault
+                }
+            },
+            Err(fault) => fault,
+        };
+        tries.may_pass |= !matches!(fault, Fault::Lie(_) | Fault::TooLarge(_));
+        let attempt = Attempt { upstream: upstream.name.to_string(), problem: fault.to_string() };
+        // Further rounds mostly repeat what the first one said.
+        if !tries.attempts.contains(&attempt) {
+            tries.attempts.push(attempt);
+        }
+        None
+    }
+
+    fn lost(&self, tries: Tries) -> Lost {
+        if let Some((result, upstream)) = tries.nothing {
+            return Lost::Nothing(result, upstream);
+        }
+        let chain = self.chain.to_string();
+        match tries.node_error {
+            Some((error, Fault::Missing)) => Lost::Absent(error),
+            // The node's own error tells a client more than ours would. A rate limit does not:
+            // it is between us and the upstream.
+            Some((error, Fault::Unsupported | Fault::Internal)) => {
+                Lost::Failed(ChainError::Node(error))
+            }
+            _ if tries.attempts.is_empty() => Lost::Failed(ChainError::Unavailable {
+                chain,
+                reason: "no upstream may be called now".to_owned(),
+            }),
+            _ => {
+                let error = ChainError::Upstreams { chain, attempts: tries.attempts };
+                if tries.off_branch { Lost::OffBranch(error) } else { Lost::Failed(error) }
+            }
+        }
+    }
+
+    /// The next upstream to ask; waits for a declared rate limit to end if nothing else is left.
+    async fn pick(&self, call: Call<'_>, tried: &[usize]) -> Option<usize> {
+        if let Some(i) = self.best(call, tried, true).or_else(|| self.best(call, tried, false)) {
+            return Some(i);
+        }
+        if !tried.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        let resume = self.upstreams.iter().filter_map(|u| u.paused_until(now)).min()?;
+        if resume >= call.deadline {
+            return None;
+        }
+        tokio::time::sleep_until(resume).await;
+        self.best(call, tried, false)
+    }
+
+    /// Power of two choices among the upstreams that pass the gates. With `strict` off, open
+    /// breakers and heads that are behind are overlooked: better a doubtful try than none.
+    fn best(&self, call: Call<'_>, tried: &[usize], strict: bool) -> Option<usize> {
+        let now = Instant::now();
+        let open = |i: &usize| {
+            let upstream = &self.upstreams[*i];
+            // An upstream that has not shown its chain id could answer for another chain.
+            let allowed = upstream.identity() == Identity::Right
+                && upstream.paused_until(now).is_none()
+                && !call.except.contains(&upstream.name);
+            let strictly = || {
+                let seen = upstream.head().map(|seen| seen.block.number);
+                upstream.ready(call.method, now)
+                    && !upstream.is_lagging()
+                    && call.height.is_none_or(|height| seen.is_some_and(|own| own >= height))
+            };
+            !tried.contains(i) && allowed && (!strict || strictly())
+        };
+        let mut candidates: Vec<usize> = (0..self.upstreams.len()).filter(open).collect();
+        while candidates.len() > 1 {
+            let a = candidates.swap_remove(fastrand::usize(..candidates.len()));
+            let b = candidates[fastrand::usize(..candidates.len())];
+            let chosen = if self.upstreams[a].cost() <= self.upstreams[b].cost() { a } else { b };
+            if self.upstreams[chosen].take_budget() {
+                return Some(chosen);
+            }
+            candidates.retain(|i| *i != chosen);
+            if chosen != a {
+                candidates.push(a);
+            }
+        }
+        candidates.pop().filter(|i| self.upstreams[*i].take_budget())
+    }
+
+    /// When to send a second call: at the tail of what this method took lately.
+    fn hedge_at(&self, method: &Method) -> Option<Instant> {
+        if method.shape == Shape::Send || self.upstreams.len() < 2 {
+            return None;
+        }
+        let p95 = self.tails[method.index].p95()?;
+        Some(Instant::now() + p95.max(HEDGE_AFTER_MIN))
+    }
+
+    fn save_hedge(&self) {
+        let mut saved = self.hedges.lock();
+        *saved = (*saved + self.settings.hedge_budget).min(HEDGES_SAVED_MAX);
+    }
+
+    /// The upstream for a second call, if there is one and the budget allows it.
+    fn hedge(&self, call: Call<'_>, tried: &[usize]) -> Option<usize> {
+        let mut saved = self.hedges.lock();
+        if *saved < 1.0 {
+            return None;
+        }
+        let second = self.best(call, tried, true)?;
+        *saved -= 1.0;
+        self.hedged.increment(1);
+        Some(second)
+    }
+}
