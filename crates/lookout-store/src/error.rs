@@ -1,0 +1,117 @@
+//! What can go wrong in the store, by what the caller can do about it.
+
+use std::path::PathBuf;
+
+use lookout_types::ErrorKind;
+
+/// Why a store operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder of the database file does not exist.
+    #[error("the folder `{}` of the store file `{}` does not exist; create it or change store.url", .folder.display(), .file.display())]
+    FolderMissing {
+        /// The database file.
+        file: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// The database file cannot be created or read.
+    #[error("cannot open the store file `{}`: {source}", .file.display())]
+    File {
+        /// The database file.
+        file: PathBuf,
+        /// The reason the system gave.
+        source: std::io::Error,
+    },
+    /// The database cannot be reached.
+    #[error("cannot open the store {store}: {source}")]
+    Open {
+        /// The store's URL, without credentials.
+        store: String,
+        /// The driver's reason.
+        source: sqlx::Error,
+    },
+    /// The schema was written by a newer Lookout.
+    #[error(
+        "the store's schema is at version {found}, but this lookout knows only up to {known}; run a newer lookout"
+    )]
+    SchemaNewer {
+        /// Version found in the database.
+        found: i64,
+        /// Newest version in this binary.
+        known: i64,
+    },
+    /// A migration in the database is not the one in this binary.
+    #[error(
+        "migration {version} of the store differs from this lookout's; the database was written by another build"
+    )]
+    SchemaDiffers {
+        /// Version whose checksum differs.
+        version: i64,
+    },
+    /// An argument is wrong; the message says which and what is expected.
+    #[error("{0}")]
+    Invalid(String),
+    /// The thing is not there, or belongs to another tenant.
+    #[error("no {what} `{id}`")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// The id asked for.
+        id: String,
+    },
+    /// A limit of the store is reached.
+    #[error("{0}")]
+    Limit(String),
+    /// A row in the database cannot be understood.
+    #[error("the store holds a row that cannot be read: {0}")]
+    Corrupt(String),
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes for a key: {0}")]
+    Random(getrandom::Error),
+    /// A statement failed.
+    #[error("the store failed while {doing}: {source}")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// The driver's reason.
+        source: sqlx::Error,
+    },
+}
+
+impl StoreError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Limit(_) => ErrorKind::Conflict,
+            Self::FolderMissing { .. } | Self::File { .. } | Self::Open { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::Database { source, .. } if is_passing(source) => ErrorKind::Unavailable,
+            Self::SchemaNewer { .. }
+            | Self::SchemaDiffers { .. }
+            | Self::Corrupt(_)
+            | Self::Random(_)
+            | Self::Database { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// For `map_err`: a failed statement, with what it was for.
+    pub(crate) fn database(doing: &'static str) -> impl Fn(sqlx::Error) -> Self {
+        move |source| Self::Database { doing, source }
+    }
+}
+
+/// Whether the database is merely busy or away, so that trying again later can help.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => true,
+        // SQLITE_BUSY (5) and its extended codes; Postgres class 57, "operator intervention".
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+            ["5", "261", "517"].contains(&code.as_ref()) || code.starts_with("57P")
+        }),
+        _ => false,
+    }
+}
