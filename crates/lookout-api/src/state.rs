@@ -1,0 +1,99 @@
+//! What every handler can reach: the parts, and the settings of the moment.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use lookout_chain::{Chain, Chains};
+use lookout_store::Store;
+use lookout_types::{ChainId, Clock};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::config::{ApiConfig, Network};
+use crate::error::ApiError;
+use crate::limit::Limiters;
+use crate::oidc::Verifier;
+
+/// Shared by all handlers; cloning is counting.
+pub(crate) type Shared = Arc<State>;
+
+/// The parts behind the routes.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) chains: Chains,
+    pub(crate) store: Store,
+    pub(crate) prometheus: PrometheusHandle,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) version: &'static str,
+    live: ArcSwap<Live>,
+}
+
+/// What a reload replaces.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) config: ApiConfig,
+    pub(crate) limiters: Arc<Limiters>,
+    pub(crate) oidc: Option<Arc<Verifier>>,
+    proxies: Vec<Network>,
+}
+
+impl State {
+    pub(crate) fn new(
+        chains: Chains,
+        store: Store,
+        prometheus: PrometheusHandle,
+        clock: Arc<dyn Clock>,
+        version: &'static str,
+        config: ApiConfig,
+    ) -> Shared {
+        let live = ArcSwap::from_pointee(Live::new(config, None));
+        Arc::new(Self { chains, store, prometheus, clock, version, live })
+    }
+
+    /// The settings of the moment; one request sees one set from its beginning to its end.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Swaps the settings. What did not change keeps its state: buckets stay as full as they are.
+    pub(crate) fn reload(&self, config: ApiConfig) {
+        let before = self.live();
+        self.live.store(Arc::new(Live::new(config, Some(&before))));
+    }
+
+    /// The chain of a name, a decimal id or a CAIP-2 id.
+    pub(crate) fn chain(&self, text: &str) -> Result<Arc<Chain>, ApiError> {
+        let unknown = match self.chains.get(text) {
+            Ok(chain) => return Ok(chain),
+            Err(error) => error,
+        };
+        let by_id = text
+            .parse::<ChainId>()
+            .ok()
+            .and_then(|id| self.chains.list().into_iter().find(|chain| chain.id() == id));
+        by_id.ok_or_else(|| unknown.into())
+    }
+}
+
+impl Live {
+    fn new(config: ApiConfig, before: Option<&Self>) -> Self {
+        if let Err(error) = config.check() {
+            tracing::error!(%error, "a setting of the HTTP surface is not used");
+        }
+        let limiters = match before {
+            Some(before) if before.config.limits == config.limits => before.limiters.clone(),
+            _ => Arc::new(Limiters::new(config.limits)),
+        };
+        let oidc = match before {
+            Some(before) if before.config.oidc == config.oidc => before.oidc.clone(),
+            _ => config.oidc.clone().map(|oidc| Arc::new(Verifier::new(oidc))),
+        };
+        let proxies = config.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect();
+        Self { config, limiters, oidc, proxies }
+    }
+
+    /// Whether `X-Forwarded-For` is believed when it comes from here.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(address))
+    }
+}
