@@ -1,0 +1,150 @@
+//! `lookout serve`: starts every part, waits for the end, ends every part.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lookout_api::{Api, ApiParts};
+use lookout_chain::Chains;
+use lookout_store::Store;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::cli::ServeArgs;
+use crate::config::Settings;
+use crate::exposure;
+use crate::failure::Failure;
+use crate::reload::{self, Running};
+use crate::telemetry::Telemetry;
+
+/// Longest wait for requests under way at the end: container runtimes kill after 10 seconds.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+/// How often histograms fold what was recorded since; between two scrapes at the usual 15 seconds.
+const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Serves until a signal ends it.
+pub(crate) async fn serve(app: &App, args: ServeArgs) -> Result<String, Failure> {
+    let settings = app.settings()?;
+    let telemetry = Telemetry::start(&settings, app.log_override())?;
+    let result = run(app, args, settings, &telemetry).await;
+    telemetry.stop().await;
+    result.map(|()| String::new())
+}
+
+async fn run(
+    app: &App,
+    args: ServeArgs,
+    settings: Settings,
+    telemetry: &Telemetry,
+) -> Result<(), Failure> {
+    for notice in &settings.notices {
+        tracing::info!("{notice}");
+    }
+    let listen = args.listen.unwrap_or_else(|| settings.listen());
+    let store = app.store(&settings).await?;
+    exposure::check(listen, &settings, store.has_keys().await?)?;
+    let listener = TcpListener::bind(listen).await;
+    let listener =
+        listener.map_err(|e| Failure::failed(format!("cannot listen on {listen}: {e}")))?;
+    let bound = listener.local_addr();
+    let bound = bound.map_err(|e| Failure::failed(format!("cannot listen on {listen}: {e}")))?;
+    // Before the first line that others may wait for, so that a signal sent then is heard.
+    let mut ends = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
+    let hangup = listen_for(SignalKind::hangup())?;
+
+    let chains = Chains::start(settings.chains.clone(), settings.cache_bytes_max());
+    let api = Arc::new(Api::new(ApiParts {
+        chains: chains.clone(),
+        store: store.clone(),
+        prometheus: telemetry.prometheus.clone(),
+        config: settings.api(),
+        clock: Arc::clone(&app.clock),
+        version: env!("CARGO_PKG_VERSION"),
+    }));
+    tracing::info!(
+        address = %bound,
+        chains = settings.chains.len(),
+        store = %settings.store(),
+        "listening on http://{bound}"
+    );
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    tasks.spawn(upkeep(telemetry.prometheus.clone(), stop.clone()));
+    let server = {
+        let (api, stop) = (Arc::clone(&api), stop.clone());
+        tasks.spawn(async move { api.serve(listener, stop).await })
+    };
+    let running = Running { chains: &chains, api: &api, store: &store, telemetry, listen: bound };
+    let ended = tokio::select! {
+        () = reload::watch(app, settings, running, hangup) => Ok(()),
+        result = server => server_ended(result),
+        name = first(&mut ends) => {
+            tracing::info!(signal = name, "ending after the requests under way");
+            Ok(())
+        }
+    };
+    stop.cancel();
+    tasks.close();
+    drain(&tasks, &mut ends).await;
+    end(&chains, &store).await;
+    ended
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::failed(format!("cannot listen for signals: {e}")))
+}
+
+/// Waits for the first of SIGTERM and SIGINT; its name.
+async fn first(ends: &mut [Signal; 2]) -> &'static str {
+    let [terminate, interrupt] = ends;
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+fn server_ended(
+    result: Result<std::io::Result<()>, tokio::task::JoinError>,
+) -> Result<(), Failure> {
+    match result {
+        Ok(Ok(())) => Err(Failure::failed("the HTTP server ended by itself")),
+        Ok(Err(e)) => Err(Failure::failed(format!("the HTTP server failed: {e}"))),
+        Err(e) => Err(Failure::failed(format!("the HTTP server failed: {e}"))),
+    }
+}
+
+/// Waits for the requests under way, up to the limit or a second signal.
+async fn drain(tasks: &TaskTracker, ends: &mut [Signal; 2]) {
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = tokio::time::sleep(DRAIN_TIMEOUT) => {
+            tracing::warn!(limit_ms = DRAIN_TIMEOUT.as_millis(), "requests under way were cut off");
+        }
+        name = first(ends) => {
+            tracing::warn!(signal = name, "second signal: requests under way were cut off");
+        }
+    }
+}
+
+async fn end(chains: &Chains, store: &Store) {
+    let parts = async {
+        chains.stop();
+        store.close().await;
+    };
+    if tokio::time::timeout(DRAIN_TIMEOUT, parts).await.is_err() {
+        tracing::warn!("chains and store did not end in time");
+    }
+    tracing::info!("ended");
+}
+
+/// Keeps the memory of histograms bounded where nobody scrapes them.
+async fn upkeep(prometheus: PrometheusHandle, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP_INTERVAL);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        prometheus.run_upkeep();
+    }
+}
