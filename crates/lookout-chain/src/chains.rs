@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::cache::{Cache, MemoryCache};
-use crate::{Chain, ChainError, ChainSpec};
+use crate::{Chain, ChainError, ChainSpec, meters};
 
 /// All configured chains; cheap to clone.
 #[derive(Clone, Debug)]
@@ -21,6 +21,7 @@ struct Shared {
 impl Chains {
     /// Starts a pool for each spec. Never waits for an upstream: an unreachable one is retried.
     pub fn start(specs: Vec<ChainSpec>, cache_bytes_max: u64) -> Self {
+        meters::describe();
         let cache: Arc<dyn Cache> = Arc::new(MemoryCache::new(cache_bytes_max));
         let chains = Self(Arc::new(Shared { chains: ArcSwap::default(), cache }));
         chains.reload(specs);

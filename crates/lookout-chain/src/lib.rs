@@ -15,6 +15,7 @@ mod coalesce;
 mod core;
 mod error;
 mod heads;
+mod meters;
 mod methods;
 mod model;
 mod params;

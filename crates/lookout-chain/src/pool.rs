@@ -215,9 +215,13 @@ impl Pool {
         accept: &impl Fn(&Bytes) -> Result<T, Reject>,
         tries: &mut Tries,
     ) -> Option<Won<T>> {
-        let start = |i: usize| async move {
-            let begun = Instant::now();
-            (i, begun, self.upstreams[i].call(call.method, call.params).await)
+        let params: Arc<str> = call.params.into();
+        let start = |i: usize| {
+            let (upstream, params) = (self.upstreams[i].clone(), params.clone());
+            async move {
+                let begun = Instant::now();
+                (i, begun, upstream.call(call.method, &params).await)
+            }
         };
         let mut under_way = FuturesUnordered::new();
         tries.tried.push(first);
@@ -237,6 +241,10 @@ impl Pool {
                     let (i, begun, outcome) = answered?;
                     if let Some(won) = self.weigh(i, call.method, outcome, accept, tries) {
                         self.tails[call.method.index].record(begun.elapsed());
+                        if !under_way.is_empty() {
+                            // A loser that is dropped is never timed, and so never avoided.
+                            tokio::spawn(async move { while under_way.next().await.is_some() {} });
+                        }
                         return Some(won);
                     }
                     if tries.client_error.is_some() || under_way.is_empty() {
@@ -404,3 +412,6 @@ impl Pool {
         Some(second)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -384,8 +384,9 @@ impl Follower {
     fn mark_lag(&self, votes: &[Option<Vote>]) {
         let Some(head) = self.canonical.load().head().map(|h| h.block().number) else { return };
         for (upstream, vote) in self.pool.upstreams.iter().zip(votes) {
-            let lag = vote.map(|v| head.saturating_sub(v.block.number));
-            upstream.set_lagging(lag.is_some_and(|lag| lag > self.pool.settings.head_lag_max));
+            // Without a vote it is out of touch, which is worse than behind but not the same.
+            let lag = vote.map_or(0, |v| head.saturating_sub(v.block.number));
+            upstream.set_lag(lag, self.pool.settings.head_lag_max);
         }
     }
 

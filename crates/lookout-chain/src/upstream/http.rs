@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use url::Url;
 
 use super::fault::Fault;
+use crate::redact;
 use crate::wire::{self, Reply};
 
 /// Longest wait for a connection, so that a dead host costs little of a request's time.
@@ -16,11 +17,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_MAX: usize = 64;
 
 /// An HTTP or HTTPS endpoint.
-#[derive(Debug)]
 pub(super) struct HttpTransport {
     client: reqwest::Client,
     url: Url,
     response_bytes_max: usize,
+}
+
+impl std::fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL's path or query may be a key.
+        f.debug_struct("HttpTransport").field("url", &redact(&self.url)).finish_non_exhaustive()
+    }
 }
 
 impl HttpTransport {
@@ -70,10 +77,9 @@ impl HttpTransport {
         let body = self.read(&mut response).await?;
         match wire::parse_reply(&body) {
             // Several nodes send JSON-RPC errors with a 4xx status; the error is what counts.
-            Ok(Reply::Error(error)) => Ok(Reply::Error(error)),
-            Ok(reply) if status.is_success() => Ok(reply),
+            Ok(reply @ Reply::Error(_)) => Ok(reply),
             _ if !status.is_success() => Err(Fault::Status(status.as_u16())),
-            Ok(_) => Err(Fault::Status(status.as_u16())),
+            Ok(reply) => Ok(reply),
             Err(wrong) => Err(wrong.into()),
         }
     }

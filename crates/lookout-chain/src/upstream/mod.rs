@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use lookout_types::BlockRef;
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -59,7 +59,6 @@ pub(crate) struct SeenHead {
 }
 
 /// One RPC endpoint of a chain.
-#[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) name: Arc<str>,
     endpoint: String,
@@ -85,8 +84,9 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 struct Meters {
     chain: Arc<str>,
-    ok: Counter,
+    calls: Counter,
     seconds: Histogram,
+    lag: Gauge,
 }
 
 /// Counts a call as under way until dropped, also when its caller goes away.
@@ -95,6 +95,17 @@ struct InFlight<'a>(&'a AtomicU32);
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("transport", &self.transport)
+            .field("identity", &self.identity())
+            .field("head", &self.head())
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,8 +126,9 @@ impl Upstream {
         let labels = [("chain", chain.to_string()), ("upstream", name.to_string())];
         let meters = Meters {
             chain: chain.clone(),
-            ok: counter!("lookout_upstream_calls_total", &labels),
+            calls: counter!("lookout_upstream_calls_total", &labels),
             seconds: histogram!("lookout_upstream_call_duration_seconds", &labels),
+            lag: gauge!("lookout_upstream_head_lag_blocks", &labels),
         };
         Self {
             name,
@@ -144,7 +156,7 @@ impl Upstream {
     pub(crate) async fn call(&self, method: &'static Method, params: &str) -> Result<Reply, Fault> {
         let start = Instant::now();
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.meters.ok.increment(1);
+        self.meters.calls.increment(1);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let under_way = InFlight(&self.in_flight);
         let sent = match &self.transport {
@@ -261,8 +273,11 @@ impl Upstream {
             && self.head().is_some_and(|seen| now.saturating_duration_since(seen.heard) <= patience)
     }
 
-    pub(crate) fn set_lagging(&self, lagging: bool) {
-        self.lagging.store(lagging, Ordering::Relaxed);
+    /// Books how many blocks its head is behind the agreed one, and whether that is too many.
+    pub(crate) fn set_lag(&self, lag_blocks: u64, lag_max: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; lags are far below 2^52")]
+        self.meters.lag.set(lag_blocks as f64);
+        self.lagging.store(lag_blocks > lag_max, Ordering::Relaxed);
     }
 
     pub(crate) fn is_lagging(&self) -> bool {
