@@ -48,6 +48,7 @@ fn unreachable(name: &str, id: u64) -> ChainSpec {
         id: ChainId(id),
         upstreams: vec![UpstreamSpec { name: "nobody".into(), url, requests_per_second: None }],
         settings: PoolSettings {
+            call_timeout: Duration::from_millis(100),
             request_timeout: Duration::from_millis(200),
             ..PoolSettings::default()
         },
