@@ -16,11 +16,13 @@ use crate::coalesce::Coalesce;
 use crate::heads::{Canonical, Followed, Follower, HeaderRules, Standing};
 use crate::methods::{Method, Shape};
 use crate::pool::{Call, Lost, Pool, Reject, Won};
-use crate::upstream::Identity;
+use crate::upstream::{Identity, Upstream};
 use crate::{Answer, AnswerMeta, ChainError, ChainSpec, Heads, Level};
 
 /// Longest wait for upstreams to report a head that an answer has just told of.
 pub(crate) const REFRESH_LIMIT: Duration = Duration::from_millis(750);
+/// Longest wait for a first head when every upstream has already failed to give one.
+const AWAY_LIMIT: Duration = Duration::from_millis(500);
 /// JSON-RPC code of a parameter that the node does not take.
 const INVALID_PARAMS: i64 = -32602;
 /// Hash under which answers about settled heights are kept, with the height in its last bytes.
@@ -110,7 +112,10 @@ impl Core {
         }
         let mut heads = self.follower.watch_heads();
         let arrived = heads.wait_for(Option::is_some);
-        match tokio::time::timeout(self.pool.settings.call_timeout, arrived).await {
+        // Upstreams that are known to be away are not waited for as long as those that start.
+        let hopeless = self.pool.upstreams.iter().all(|upstream| upstream.is_away());
+        let limit = if hopeless { AWAY_LIMIT } else { self.pool.settings.call_timeout };
+        match tokio::time::timeout(limit, arrived).await {
             Ok(Ok(found)) => found.ok_or_else(|| self.unavailable()),
             Ok(Err(_)) | Err(_) => Err(self.unavailable()),
         }
@@ -122,7 +127,14 @@ impl Core {
         let reason = if wrong == upstreams.len() {
             "every upstream serves another chain".to_owned()
         } else {
-            "no upstream has reported a head yet".to_owned()
+            let failed = |u: &Arc<Upstream>| {
+                u.status().last_failure.map(|failure| format!("`{}` {failure}", u.name))
+            };
+            let failures: Vec<_> = upstreams.iter().filter_map(failed).collect();
+            match failures.join("; ") {
+                none if none.is_empty() => "no upstream has reported a head yet".to_owned(),
+                failures => format!("no upstream has reported a head yet: {failures}"),
+            }
         };
         ChainError::Unavailable { chain: self.name(), reason }
     }

@@ -20,6 +20,9 @@ const SECONDS_BUCKETS: [f64; 18] = [
     1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
+/// What is traced, whatever the log shows: a span per request is worth exporting, not logging.
+const TRACE_FILTER: &str = "info,lookout=debug,lookout_api=debug,lookout_chain=debug";
+
 /// What has been set up, to be changed on reload and ended at exit.
 pub(crate) struct Telemetry {
     pub(crate) prometheus: PrometheusHandle,
@@ -39,10 +42,10 @@ impl Telemetry {
         };
         let traces = settings.otlp_endpoint().map(otlp::provider).transpose()?;
         let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+        let spans = || EnvFilter::new(TRACE_FILTER);
         let registry = tracing_subscriber::registry()
-            .with(filter)
-            .with(log_layer(settings.log_format()))
-            .with(traces.as_ref().map(otlp::layer));
+            .with(log_layer(settings.log_format()).with_filter(filter))
+            .with(traces.as_ref().map(|traces| otlp::layer(traces).with_filter(spans())));
         let twice = |e: &dyn std::fmt::Display| Failure::failed(format!("cannot set up: {e}"));
         registry.try_init().map_err(|e| twice(&e))?;
         let prometheus = PrometheusBuilder::new()

@@ -247,6 +247,15 @@ impl Upstream {
         }
     }
 
+    /// Whether it has been tried and has not shown itself to be the right chain.
+    pub(crate) fn is_away(&self) -> bool {
+        match self.identity() {
+            Identity::Right => false,
+            Identity::Wrong => true,
+            Identity::Unknown => self.failures.load(Ordering::Relaxed) > 0,
+        }
+    }
+
     pub(crate) fn set_identity(&self, identity: Identity) {
         self.identity.store(identity as u32, Ordering::Relaxed);
     }
@@ -297,7 +306,7 @@ impl Upstream {
         let state = match self.identity() {
             Identity::Wrong => UpstreamState::WrongChain,
             _ if !self.breaker.allows(now) => UpstreamState::Broken,
-            Identity::Unknown if self.failures.load(Ordering::Relaxed) > 0 => UpstreamState::Broken,
+            Identity::Unknown if self.is_away() => UpstreamState::Broken,
             Identity::Unknown => UpstreamState::Starting,
             Identity::Right if self.is_lagging() => UpstreamState::Lagging,
             Identity::Right => UpstreamState::Healthy,
