@@ -38,14 +38,20 @@ impl<'a> Params<'a> {
         elements.filter(|(i, _)| *i != at).map(|(_, raw)| raw.get()).collect()
     }
 
-    /// The block in element `at`; left out, it means the latest.
+    /// The block in element `at`, in any form. Left out, it is the node's to say what is meant.
     pub(crate) fn block(&self, at: usize) -> Option<BlockSelector> {
-        match self.get(at) {
-            // A hole before the block means that something else is wrong: the node may say what.
-            None if self.0.len() < at => None,
-            None => Some(BlockSelector::Latest),
-            Some(text) => parse_block(text),
-        }
+        self.get(at).and_then(parse_block)
+    }
+
+    /// The block in element 0, where only a number or tag will do.
+    pub(crate) fn block_by_number(&self) -> Option<BlockSelector> {
+        self.get(0).and_then(parse_number_or_tag)
+    }
+
+    /// The block in element 0, where only a hash will do.
+    pub(crate) fn block_by_hash(&self) -> Option<BlockSelector> {
+        let text: &str = serde_json::from_str(self.get(0)?).ok()?;
+        text.parse().ok().map(BlockSelector::Hash)
     }
 }
 
@@ -76,17 +82,19 @@ pub(crate) fn parse_block(json: &str) -> Option<BlockSelector> {
             _ => None,
         };
     }
+    let hash = || serde_json::from_str::<&str>(json).ok()?.parse().ok().map(BlockSelector::Hash);
+    parse_number_or_tag(json).or_else(hash)
+}
+
+/// A number or tag, as JSON; `None` for `pending` and for what only the node can judge.
+fn parse_number_or_tag(json: &str) -> Option<BlockSelector> {
     let text: &str = serde_json::from_str(json).ok()?;
     match text {
-        "" | "null" => None,
         "earliest" => Some(BlockSelector::Number(0)),
         "latest" => Some(BlockSelector::Latest),
         "safe" => Some(BlockSelector::Safe),
         "finalized" => Some(BlockSelector::Finalized),
-        _ => match text.parse() {
-            Ok(hash) => Some(BlockSelector::Hash(hash)),
-            Err(_) => parse_number(text).map(BlockSelector::Number),
-        },
+        _ => parse_number(text).map(BlockSelector::Number),
     }
 }
 
@@ -156,7 +164,7 @@ impl LogFilter {
             .collect::<Option<Vec<_>>>()?;
         let bound = |raw: Option<&RawValue>| match raw.map(RawValue::get) {
             None | Some("null") => Some(BlockSelector::Latest),
-            Some(text) => parse_block(text),
+            Some(text) => parse_number_or_tag(text),
         };
         let block = match object.block_hash {
             Some(_) if object.from_block.is_some() || object.to_block.is_some() => return None,

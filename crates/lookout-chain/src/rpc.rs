@@ -137,16 +137,20 @@ impl Core {
                 let about = self.about(params.block(block_at), canonical, heads);
                 self.plan_state(method, params, block_at, about)
             }
-            Shape::BlockByNumber | Shape::BlockByHash => {
-                let about = self.about(params.block(0), canonical, heads);
+            Shape::BlockByNumber => {
+                let about = self.about(params.block_by_number(), canonical, heads);
+                self.plan_block(params, about)
+            }
+            Shape::BlockByHash => {
+                let about = self.about(params.block_by_hash(), canonical, heads);
                 self.plan_block(params, about)
             }
             Shape::InBlockByNumber { twin } => {
-                let about = self.about(params.block(0), canonical, heads);
+                let about = self.about(params.block_by_number(), canonical, heads);
                 self.plan_in_block(method, methods::known(twin), params, about)
             }
             Shape::InBlockByHash => {
-                let about = self.about(params.block(0), canonical, heads);
+                let about = self.about(params.block_by_hash(), canonical, heads);
                 self.plan_in_block(method, method, params, about)
             }
             Shape::BlockReceipts => {

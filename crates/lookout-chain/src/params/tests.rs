@@ -42,6 +42,22 @@ fn what_only_the_node_can_judge_is_left_to_it() {
 }
 
 #[test]
+fn methods_by_number_and_by_hash_take_only_their_own_form() {
+    let hash = format!("0x{}", "0a".repeat(32));
+    let check = |json: &str, number: bool, by_hash: bool| {
+        let raw = RawValue::from_string(format!("[{json}]")).unwrap();
+        let params = Params::parse(Some(&raw)).unwrap();
+        assert_eq!(params.block_by_number().is_some(), number, "{json}");
+        assert_eq!(params.block_by_hash().is_some(), by_hash, "{json}");
+    };
+    check("\"0x12\"", true, false);
+    check("\"safe\"", true, false);
+    check(&format!("\"{hash}\""), false, true);
+    check(&format!("{{\"blockHash\":\"{hash}\"}}"), false, false);
+    check("{\"blockNumber\":\"0x12\"}", false, false);
+}
+
+#[test]
 fn parameters_are_rewritten_without_touching_the_rest() {
     let raw = RawValue::from_string(r#"[ {"a": 1 }, "latest" ]"#.into()).unwrap();
     let params = Params::parse(Some(&raw)).unwrap();
@@ -49,8 +65,7 @@ fn parameters_are_rewritten_without_touching_the_rest() {
     assert_eq!(params.without(1), [r#"{"a": 1 }"#]);
     let short = RawValue::from_string(r#"["0xaa"]"#.into()).unwrap();
     let short = Params::parse(Some(&short)).unwrap();
-    assert_eq!(short.block(1), Some(BlockSelector::Latest));
-    assert_eq!(short.block(2), None);
+    assert_eq!(short.block(1), None, "what a missing block means differs between nodes");
     assert_eq!(short.with(1, "7"), r#"["0xaa",7]"#);
     let named = RawValue::from_string(r#"{"address":"0x"}"#.into()).unwrap();
     assert!(Params::parse(Some(&named)).is_none());
