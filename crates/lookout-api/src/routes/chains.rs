@@ -455,7 +455,8 @@ fn upstream_info(status: UpstreamStatus) -> UpstreamInfo {
         state: status.state.as_str(),
         head: status.head.map(BlockName::from),
         subscribed: status.subscribed,
-        latency_ms: status.latency.map(|latency| latency.as_secs_f64() * 1000.0),
+        // Whole microseconds, so that the number does not pretend to be finer.
+        latency_ms: status.latency.map(|l| (l.as_secs_f64() * 1_000_000.0).round() / 1000.0),
         in_flight: status.in_flight,
         calls: status.calls,
         failures: status.failures,
