@@ -1,0 +1,21 @@
+//! Real parts and fakes for tests: a node, lying upstreams in front of it, the running binary.
+//!
+//! Does: starts anvil, the `lookout` binary and a fleet of faulty upstreams on free ports, and ends
+//! them with the test. Does not: ship; only tests, the demo and the benchmark use it.
+//! Units: amounts in wei or the token's smallest unit, heights in blocks, durations as `Duration`.
+//! Errors: `anyhow`, with what to do about a missing part; see [`part::require`].
+//! Source: Ethereum JSON-RPC (execution-apis), anvil's own `anvil_*` and `evm_*` methods.
+
+pub mod anvil;
+pub mod app;
+pub mod fleet;
+pub mod part;
+pub mod process;
+pub mod rpc;
+pub mod token;
+
+pub use anvil::Anvil;
+pub use app::TestApp;
+pub use fleet::{Behaviour, FakeUpstream, Fleet};
+pub use rpc::Rpc;
+pub use token::Token;
