@@ -161,7 +161,7 @@ impl ApiError {
 impl From<ChainError> for ApiError {
     fn from(error: ChainError) -> Self {
         let code = match &error {
-            ChainError::Node(_) => Code::NodeRefused,
+            ChainError::Node(_) if error.kind() == ErrorKind::Invalid => Code::NodeRefused,
             ChainError::UnknownChain { .. } => Code::UnknownChain,
             other => Code::of(other.kind()),
         };

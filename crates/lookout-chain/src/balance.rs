@@ -7,13 +7,13 @@ use bytes::Bytes;
 use lookout_types::{Address, Amount, BlockRef, BlockSelector, ETHER_DECIMALS, Hash};
 use tokio::time::Instant;
 
-use crate::check::Check;
+use crate::check::{Check, Form};
 use crate::core::{About, Core, Question};
 use crate::methods;
 use crate::params::array;
 use crate::pool::{Call, Lost, Reject};
 use crate::verify;
-use crate::{Answer, AnswerMeta, Balance, ChainError, Level, Verify};
+use crate::{Answer, AnswerMeta, Attempt, Balance, ChainError, Level, Verify};
 
 /// First four bytes of keccak-256 of `balanceOf(address)` (EIP-20).
 const BALANCE_OF: &str = "70a08231";
@@ -108,19 +108,22 @@ impl Core {
             by_number: Some(read.with_block(&format!("\"{:#x}\"", block.number))),
             key: self.key(&about, read.method, &params),
             about,
-            check: Check::Nothing,
+            check: Check::State(Form::of(read.method)),
         };
-        self.answer(question).await.map_err(|lost| match lost {
-            Lost::Absent(error) => ChainError::Node(error),
-            lost => lost.or_missing(|| self.state_missing(block)),
-        })
+        self.answer(question).await.map_err(|lost| self.state_missing(lost, block))
     }
 
-    fn state_missing(&self, block: BlockRef) -> ChainError {
-        ChainError::NotFound(format!(
-            "no upstream of chain `{}` has the state of block {}",
-            self.pool.chain, block.number
-        ))
+    /// Why there is no state, as the upstreams' failure that it is: the block exists.
+    fn state_missing(&self, lost: Lost, block: BlockRef) -> ChainError {
+        let problem = format!("has no state of block {}", block.number);
+        match lost {
+            Lost::Absent(error) => ChainError::Node(error),
+            Lost::Nothing(_, upstream) => ChainError::Upstreams {
+                chain: self.name(),
+                attempts: vec![Attempt { upstream: upstream.to_string(), problem }],
+            },
+            lost => lost.or_missing(|| self.unavailable()),
+        }
     }
 
     /// Asks one upstream after another until two say the same.
@@ -142,8 +145,10 @@ impl Core {
                 deadline: self.pool.deadline(),
                 except: &asked,
             };
-            let won = self.pool.ask(call, |_| Ok(())).await;
-            let won = won.map_err(|lost| lost.or_missing(|| self.state_missing(block)))?;
+            let form = Check::State(Form::of(read.method));
+            let accept = |json: &Bytes| form.run(json, &self.rules, &self.canonical());
+            let won = self.pool.ask(call, accept).await;
+            let won = won.map_err(|lost| self.state_missing(lost, block))?;
             let amount = parse_amount(&won.result, asset)?;
             asked.push(won.upstream.clone());
             if words.iter().any(|(other, _)| *other == amount) {
@@ -222,7 +227,7 @@ impl Core {
         }
         let reason = match last {
             Some(Lost::Failed(ChainError::Node(error)) | Lost::Absent(error)) => error.message,
-            Some(lost) => lost.or_missing(|| self.state_missing(block)).to_string(),
+            Some(lost) => self.state_missing(lost, block).to_string(),
             None => "no upstream was asked".to_owned(),
         };
         Err(unproved(reason))

@@ -15,6 +15,8 @@ use crate::verify::{self, Finding, LogsFinding, VerifyError};
 pub(crate) enum Check {
     /// Nothing can be checked.
     Nothing,
+    /// State of a block that exists, so there is an answer, of this form.
+    State(Form),
     /// A block. `hash` or `number` is what was asked for; `known` the followed block, if it is.
     Block { hash: Option<Hash>, number: Option<Height>, known: Option<Followed> },
     /// All receipts of a block; with the block itself, where it is at hand, for the fields that
@@ -28,6 +30,37 @@ pub(crate) enum Check {
     LogsOfBlock { known: Followed, addresses: Vec<Address>, topics: Vec<Vec<Hash>> },
     /// Logs of several blocks.
     LogsOfRange,
+}
+
+/// What the answer to a state read looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A number below 2^256 in hex.
+    Quantity,
+    /// Bytes in hex.
+    Data,
+    /// Anything but `null`.
+    Any,
+}
+
+impl Form {
+    pub(crate) fn of(method: &str) -> Self {
+        match method {
+            "eth_getBalance" | "eth_getTransactionCount" => Self::Quantity,
+            "eth_call" | "eth_getCode" | "eth_getStorageAt" => Self::Data,
+            _ => Self::Any,
+        }
+    }
+
+    fn fits(self, json: &[u8]) -> bool {
+        let text = || serde_json::from_slice::<&str>(json).ok()?.strip_prefix("0x");
+        let hex = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        match self {
+            Self::Quantity => text().is_some_and(|t| hex(t) && (1..=64).contains(&t.len())),
+            Self::Data => text().is_some_and(hex),
+            Self::Any => true,
+        }
+    }
 }
 
 /// What a check learnt.
@@ -75,6 +108,8 @@ impl Check {
         }
         match self {
             Self::Nothing => Ok(Checked::plain(None)),
+            Self::State(form) if form.fits(json) => Ok(Checked::plain(None)),
+            Self::State(form) => Err(Reject::Lie(format!("not a {form:?} in hex"))),
             Self::Block { hash, number, known } => {
                 block(json, *hash, *number, known.as_ref(), rules)
             }
@@ -195,4 +230,30 @@ impl<'de> serde::Deserialize<'de> for Inclusion {
 
 fn inclusion(json: &[u8]) -> Result<Inclusion, Reject> {
     serde_json::from_slice(json).map_err(|e| Reject::Lie(format!("malformed answer: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(form: Form, json: &str, fits: bool) {
+        assert_eq!(form.fits(json.as_bytes()), fits, "{form:?} {json}");
+    }
+
+    #[test]
+    fn state_answers_have_their_form() {
+        check(Form::Quantity, "\"0x0\"", true);
+        check(Form::Quantity, &format!("\"0x{}\"", "f".repeat(64)), true);
+        check(Form::Quantity, &format!("\"0x1{}\"", "0".repeat(64)), false);
+        check(Form::Data, "\"0x\"", true);
+        check(Form::Data, &format!("\"0x{}\"", "ab".repeat(4000)), true);
+        check(Form::Any, "{\"accountProof\":[]}", true);
+        for bad in ["\"0x\"", "12", "\"12\"", "{}", "\"0xzz\"", ""] {
+            check(Form::Quantity, bad, false);
+        }
+        for bad in ["7", "\"ab\"", "[]", "\"0xg0\""] {
+            check(Form::Data, bad, false);
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use lookout_types::ErrorKind;
 use serde_json::value::RawValue;
 
+use crate::upstream::{Fault, NodeVerdict, judge};
+
 /// A JSON-RPC error object, exactly as the node wrote it.
 #[derive(Debug, Clone)]
 pub struct NodeError {
@@ -89,7 +91,12 @@ impl ChainError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Node(_) | Self::Method(_) | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Node(error) => match judge(error) {
+                NodeVerdict::Client => ErrorKind::Invalid,
+                NodeVerdict::Fault(Fault::Missing) => ErrorKind::NotFound,
+                NodeVerdict::Fault(_) => ErrorKind::Upstream,
+            },
+            Self::Method(_) | Self::Invalid(_) => ErrorKind::Invalid,
             Self::UnknownChain { .. } | Self::NotFound(_) => ErrorKind::NotFound,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Upstreams { .. } | Self::Unproved { .. } => ErrorKind::Upstream,

@@ -8,7 +8,7 @@ use lookout_types::{BlockSelector, Hash, Height};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::check::Check;
+use crate::check::{Check, Form};
 use crate::core::{About, Core, Question, REFRESH_LIMIT, nothing};
 use crate::heads::{Canonical, Followed};
 use crate::methods::{self, Method, Shape};
@@ -232,8 +232,8 @@ impl Core {
             About::Settled(number) => (by_number(*number), None),
             About::Inclusion => return Plan::Pass,
         };
-        let mut question =
-            self.question(method, sent, about, &params.without(block_at), Check::Nothing);
+        let check = Check::State(Form::of(method.name));
+        let mut question = self.question(method, sent, about, &params.without(block_at), check);
         question.by_number = fallback;
         Plan::Ask(question)
     }

@@ -43,7 +43,7 @@ def reads():
     assert w3.eth.gas_price > 0
     assert len(w3.eth.fee_history(4, "latest", [50]).reward) == 4
     assert len(w3.eth.get_code(token.address)) > 0
-    assert len(w3.eth.get_proof(token.address, [0], "latest").storageProof) == 1
+    assert len(w3.eth.get_proof(token.address, ["0x" + "00" * 32], "latest").storageProof) == 1
     for missing, error in [
         (lambda: w3.eth.get_block(height + 1_000_000), BlockNotFound),
         (lambda: w3.eth.get_transaction("0x" + "11" * 32), TransactionNotFound),

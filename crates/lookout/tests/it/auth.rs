@@ -97,7 +97,10 @@ async fn keys_in_upstream_urls_stay_secret() {
         fleet[0].set([behaviour]);
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_gasPrice", "params": []});
         said += &app.post(&format!("/v1/rpc/{CHAIN}"), &call).await.text();
-        said += &app.get(&format!("/address/balance/{}", lookout_test::anvil::DEV_ADDRESSES[2])).await.text();
+        said += &app
+            .get(&format!("/address/balance/{}", lookout_test::anvil::DEV_ADDRESSES[2]))
+            .await
+            .text();
         said += &app.get(&format!("/v1/chains/{CHAIN}/upstreams")).await.text();
     }
     fleet[0].die();

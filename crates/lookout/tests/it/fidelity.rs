@@ -72,7 +72,10 @@ impl Scene {
             ("eth_getLogs", json!([{"fromBlock": "0x0", "toBlock": "latest"}])),
             ("eth_getLogs", json!([{"fromBlock": "0x0", "address": self.token.address}])),
             ("eth_getLogs", json!([{"blockHash": hash}])),
-            ("eth_getLogs", json!([{"blockHash": hash, "topics": [lookout_test::token::TRANSFER_TOPIC]}])),
+            (
+                "eth_getLogs",
+                json!([{"blockHash": hash, "topics": [lookout_test::token::TRANSFER_TOPIC]}]),
+            ),
             ("eth_getLogs", json!([{"fromBlock": block, "toBlock": block, "topics": [[], null]}])),
             ("eth_getLogs", json!([{"fromBlock": "0x1", "toBlock": "0x2"}])),
             ("eth_getLogs", json!([{}])),
@@ -84,7 +87,8 @@ impl Scene {
         let block = &self.receipt["blockNumber"];
         let by_hash = json!({"blockHash": self.receipt["blockHash"]});
         let mut calls = Vec::new();
-        for at in [json!("latest"), json!("0x1"), block.clone(), by_hash, json!({"blockNumber": block})]
+        for at in
+            [json!("latest"), json!("0x1"), block.clone(), by_hash, json!({"blockNumber": block})]
         {
             calls.extend([
                 ("eth_getBalance", json!([holder, at])),
@@ -170,9 +174,7 @@ async fn a_batch_is_answered_in_its_order_with_its_ids() {
     let Some((anvil, app)) = rig().await else { return };
     anvil.mine(3).await.unwrap();
     caught_up(&app, &anvil).await;
-    let call = |id: Value, method: &str, params: Value| {
-        json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
-    };
+    let call = |id: Value, method: &str, params: Value| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
     let batch = json!([
         call(json!(7), "eth_getBlockByNumber", json!(["0x2", false])),
         call(json!("name"), "eth_chainId", json!([])),
@@ -200,18 +202,22 @@ async fn a_sent_transaction_is_there_at_once() {
     let Some((anvil, app)) = rig().await else { return };
     // Signed by anvil's first account: nonce 0, chain 31337, one wei to its second.
     let signed = anvil
-        .rpc("eth_signTransaction", json!([{
-            "from": anvil.account(0), "to": anvil.account(1), "value": "0x1", "nonce": "0x0",
-            "gas": "0x5208", "maxFeePerGas": "0x77359400", "maxPriorityFeePerGas": "0x1",
-            "chainId": "0x7a69",
-        }]))
+        .rpc(
+            "eth_signTransaction",
+            json!([{
+                "from": anvil.account(0), "to": anvil.account(1), "value": "0x1", "nonce": "0x0",
+                "gas": "0x5208", "maxFeePerGas": "0x77359400", "maxPriorityFeePerGas": "0x1",
+                "chainId": "0x7a69",
+            }]),
+        )
         .await
         .unwrap();
     let before = app.call(CHAIN, "eth_getBalance", json!([anvil.account(1), "latest"])).await;
     let hash = app.call(CHAIN, "eth_sendRawTransaction", json!([signed])).await.unwrap();
     let mined = async {
         loop {
-            let receipt = app.call(CHAIN, "eth_getTransactionReceipt", json!([hash])).await.unwrap();
+            let receipt =
+                app.call(CHAIN, "eth_getTransactionReceipt", json!([hash])).await.unwrap();
             if receipt.is_object() {
                 return receipt;
             }

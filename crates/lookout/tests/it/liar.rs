@@ -39,7 +39,9 @@ async fn a_lone_liar_gets_no_number_through_at_level_proof() {
     assert_eq!(honest["verification"]["level"], "proof", "{honest}");
     assert_eq!(honest["data"]["amount"], truth(&anvil, anvil.account(1)).await);
     fleet[0].set([Behaviour::WrongBalance { delta: 1 }]);
-    for address in [anvil.account(2), anvil.account(3), "0x00000000000000000000000000000000000000bb"] {
+    for address in
+        [anvil.account(2), anvil.account(3), "0x00000000000000000000000000000000000000bb"]
+    {
         let answer = app.get(&balance_path(address)).await;
         assert_eq!(answer.status, 502, "{}", answer.text());
         assert_eq!(answer.json()["data"], Value::Null);

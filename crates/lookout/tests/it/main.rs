@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod auth;
+mod clients;
 mod crash;
+mod demo;
 mod fidelity;
 mod liar;
 mod outage;
 mod reload;
 mod reorg;
+mod routes;
+mod schemathesis;
+mod tidy;
 
 use lookout_test::app::Builder;
 use lookout_test::{Anvil, TestApp};

@@ -96,7 +96,8 @@ async fn no_fault_of_one_upstream_reaches_a_client() {
         for victim in fleet.all() {
             fault.strike(victim, &anvil).await;
             for failure in load(&app, &anvil).await {
-                *failures.entry(format!("{fault:?} {}: {failure}", victim.name())).or_default() += 1;
+                *failures.entry(format!("{fault:?} {}: {failure}", victim.name())).or_default() +=
+                    1;
             }
             fault.end(victim).await;
         }

@@ -51,7 +51,8 @@ async fn reorganise(anvil: &Anvil, token: &Token, depth: u64, rng: &mut fastrand
     let mut pairs = Vec::new();
     for block in 0..depth.min(3) {
         let data = Token::transfer_data(anvil.account(2), rng.u64(1..1000)).unwrap();
-        let call = json!({"from": anvil.account(3), "to": token.address, "data": data, "gas": "0x30000"});
+        let call =
+            json!({"from": anvil.account(3), "to": token.address, "data": data, "gas": "0x30000"});
         let pay = json!({"from": anvil.account(4), "to": anvil.account(1), "value": "0x9"});
         pairs.push((if rng.bool() { call } else { pay }, block));
     }
@@ -85,7 +86,10 @@ async fn calls(
             ("eth_getStorageAt", json!([token.address, "0x0", at])),
             ("eth_call", json!([balance_call(anvil, token), at])),
             ("eth_getLogs", json!([{"fromBlock": at, "toBlock": hex(head)}])),
-            ("eth_getLogs", json!([{"fromBlock": hex(lowest), "toBlock": at, "address": token.address}])),
+            (
+                "eth_getLogs",
+                json!([{"fromBlock": hex(lowest), "toBlock": at, "address": token.address}]),
+            ),
         ]);
         for transaction in block["transactions"].as_array().unwrap() {
             calls.push(("eth_getTransactionByHash", json!([transaction["hash"]])));

@@ -1,0 +1,59 @@
+# Lookout's tasks; `make` alone lists them. Everything they need beyond Rust, Node.js and Python is
+# fetched, pinned, into .cache/tools.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+LOOKOUT := target/debug/lookout
+# Recorded blocks, which are not the project's own; see CONTRIBUTING.md.
+export LOOKOUT_TEST_DATA ?= $(abspath ../shared/data)
+# In CI a missing part is a failure, elsewhere a loud skip.
+ifdef CI
+export LOOKOUT_TEST_REQUIRE ?= all
+endif
+
+.PHONY: help
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: ## a real node, Lookout on it, and a tour of its answers; ctrl-C ends all of it
+	@dev/get-anvil >/dev/null
+	@$(CARGO) build -p lookout -p lookout-test --bin lookout --bin demo
+	@exec target/debug/demo --lookout $(LOOKOUT)
+
+.PHONY: run
+run: ## serve with your own lookout.toml, or public Ethereum and Polygon endpoints without one
+	@$(CARGO) run -p lookout -- serve
+
+.PHONY: test
+test: tools ## all tests, against real parts
+	@$(CARGO) build -p lookout-test --bin demo
+	@$(CARGO) test --workspace
+
+.PHONY: lint
+lint: ## format, clippy, documentation, dependencies
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	@dev/check-dependencies
+
+.PHONY: services
+services: ## an anvil node by hand, on http://127.0.0.1:8545
+	@anvil=$$(dev/get-anvil); \
+	echo "anvil, chain id 31337: http://127.0.0.1:$${PORT:-8545} (another port: make services PORT=…)"; \
+	exec "$$anvil" --port "$${PORT:-8545}"
+
+.PHONY: bench
+bench: ## measure, with the targets beside the figures
+	@$(CARGO) run --release -p lookout-test --bin bench
+
+.PHONY: tools
+tools: ## fetch what the tests need: anvil, solc, ethers, web3.py, schemathesis
+	@dev/get-anvil >/dev/null
+	@dev/get-solc >/dev/null
+	@dev/get-clients
+	@dev/get-schemathesis >/dev/null
