@@ -13,6 +13,8 @@ mod reload;
 mod reorg;
 mod routes;
 mod schemathesis;
+mod sharing;
+mod subscription;
 mod tidy;
 
 use lookout_test::app::Builder;
