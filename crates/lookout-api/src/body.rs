@@ -10,13 +10,17 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use http_body_util::LengthLimitError;
+use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 
 use crate::error::{ApiError, Code};
 
 /// Below this size one copy is cheaper than a vectored write of several parts.
 const COPY_BYTES_MAX: usize = 16 << 10;
+
+/// Most that is read of a body past its limit. Several times what honest clients send by mistake;
+/// beyond it the connection may break.
+const DISCARD_BYTES_MAX: usize = 16 << 20;
 
 /// Several buffers sent as one body of known length.
 struct Spliced {
@@ -69,22 +73,28 @@ pub(crate) fn json_of(value: &impl serde::Serialize) -> Result<Response, ApiErro
 }
 
 /// The whole request body, or the problem that names the limit.
-pub(crate) async fn read(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+///
+/// What is over the limit is read and thrown away, up to a limit of its own: a connection closed
+/// with a body still arriving is reset, and the client never sees why.
+pub(crate) async fn read(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::new(Code::BodyTooLarge, format!("a request body has at most {bytes_max} bytes"))
     };
-    // Refuse by the announced length before reading anything.
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Err(too_large());
-    }
-    axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
-        let error = error.into_inner();
-        if error.is::<LengthLimitError>() {
-            too_large()
-        } else {
+    let mut whole = BytesMut::new();
+    let mut seen_bytes = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
             ApiError::new(Code::InvalidBody, "the request body could not be read to its end")
+        })?;
+        let Some(piece) = frame.data_ref() else { continue };
+        seen_bytes = seen_bytes.saturating_add(piece.len());
+        if seen_bytes <= bytes_max {
+            whole.extend_from_slice(piece);
+        } else if seen_bytes > bytes_max.saturating_add(DISCARD_BYTES_MAX) {
+            break;
         }
-    })
+    }
+    if seen_bytes > bytes_max { Err(too_large()) } else { Ok(whole.freeze()) }
 }
 
 #[cfg(test)]

@@ -170,18 +170,14 @@ impl Core {
         canonical: &Canonical,
         heads: &Heads,
     ) -> Option<About> {
-        let number = match selector? {
-            BlockSelector::Hash(hash) => {
-                return Some(match canonical.by_hash(&hash) {
-                    Some(block) => About::Followed(block.clone()),
-                    None => About::Hash(hash),
-                });
-            }
-            BlockSelector::Latest => heads.latest.number,
-            BlockSelector::Safe => heads.safe?.number,
-            BlockSelector::Finalized => heads.finalized?.number,
-            BlockSelector::Number(number) => number,
-        };
+        let selector = selector?;
+        if let BlockSelector::Hash(hash) = selector {
+            return Some(match canonical.by_hash(&hash) {
+                Some(block) => About::Followed(block.clone()),
+                None => About::Hash(hash),
+            });
+        }
+        let number = height_of(selector, heads)?;
         if let Some(block) = canonical.at(number) {
             return Some(About::Followed(block.clone()));
         }
@@ -344,14 +340,8 @@ impl Core {
             let Some(known) = canonical.by_hash(&hash) else { return Plan::Pass };
             return Plan::Ask(self.logs_of_block(method, &filter, known.clone()));
         }
-        let height = |selector| match selector {
-            BlockSelector::Latest => Some(heads.latest.number),
-            BlockSelector::Safe => heads.safe.map(|block| block.number),
-            BlockSelector::Finalized => heads.finalized.map(|block| block.number),
-            BlockSelector::Number(number) => Some(number),
-            BlockSelector::Hash(_) => None,
-        };
-        let (Some(from), Some(to)) = (height(filter.from), height(filter.to)) else {
+        let (Some(from), Some(to)) = (height_of(filter.from, heads), height_of(filter.to, heads))
+        else {
             return Plan::Pass;
         };
         let Some(about) = self.about(Some(BlockSelector::Number(to)), canonical, heads) else {
@@ -415,6 +405,17 @@ fn transaction_hash(params: &str) -> Option<Hash> {
     let (raw,): (&str,) = serde_json::from_str(params).ok()?;
     let bytes: alloy_primitives::Bytes = raw.parse().ok()?;
     Some(Hash(alloy_primitives::keccak256(bytes).0))
+}
+
+/// The height that a number or tag means now.
+fn height_of(selector: BlockSelector, heads: &Heads) -> Option<Height> {
+    match selector {
+        BlockSelector::Latest => Some(heads.latest.number),
+        BlockSelector::Safe => heads.safe.map(|block| block.number),
+        BlockSelector::Finalized => heads.finalized.map(|block| block.number),
+        BlockSelector::Number(number) => Some(number),
+        BlockSelector::Hash(_) => None,
+    }
 }
 
 /// Whether the node may rightly know nothing of what was asked for.
