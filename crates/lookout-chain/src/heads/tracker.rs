@@ -78,8 +78,9 @@ fn jittered(interval: Duration) -> Duration {
 async fn identify(follower: &Follower, upstream: &Upstream) {
     let expected = follower.chain_id;
     let mut pause = IDENTIFY_PAUSE;
+    let mut failed = false;
     loop {
-        match upstream.call(methods::known("eth_chainId"), "[]").await {
+        let problem = match upstream.call(methods::known("eth_chainId"), "[]").await {
             Ok(Reply::Result(result)) => {
                 let told = parse_quantity(&result);
                 let identity =
@@ -90,14 +91,22 @@ async fn identify(follower: &Follower, upstream: &Upstream) {
                         "the upstream serves another chain and is not used");
                 }
                 upstream.set_identity(identity);
+                if failed {
+                    tracing::info!(chain = %follower.pool.chain, upstream = %upstream.name,
+                        "the upstream answers");
+                }
                 return;
             }
-            Ok(Reply::Error(_)) | Err(_) => {
-                // The fault is booked by the upstream; `/readyz` and the upstream list show it.
-                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                pause = (pause * 2).min(IDENTIFY_PAUSE_MAX);
-            }
+            Ok(Reply::Error(error)) => format!("answered: {}", error.message),
+            Err(fault) => fault.to_string(),
+        };
+        if !failed {
+            failed = true;
+            tracing::warn!(chain = %follower.pool.chain, upstream = %upstream.name,
+                "the upstream does not tell its chain id and is tried again: it {problem}");
         }
+        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        pause = (pause * 2).min(IDENTIFY_PAUSE_MAX);
     }
 }
 
