@@ -22,8 +22,9 @@ help: ## list the tasks
 .PHONY: demo
 demo: ## a real node, Lookout on it, and a tour of its answers; ctrl-C ends all of it
 	@dev/get-anvil >/dev/null
+	@[ -x target/debug/demo ] || echo "building Lookout: some minutes the first time, seconds afterwards" >&2
 	@$(CARGO) build -p lookout -p lookout-test --bin lookout --bin demo
-	@exec target/debug/demo --lookout $(LOOKOUT)
+	@exec target/debug/demo --lookout $(LOOKOUT) $(ARGS)
 
 .PHONY: run
 run: ## serve with your own lookout.toml, or public Ethereum and Polygon endpoints without one
@@ -31,8 +32,7 @@ run: ## serve with your own lookout.toml, or public Ethereum and Polygon endpoin
 
 .PHONY: test
 test: tools ## all tests, against real parts
-	@$(CARGO) build -p lookout-test --bin demo
-	@$(CARGO) test --workspace
+	@$(CARGO) test --workspace $(ARGS)
 
 .PHONY: lint
 lint: ## format, clippy, documentation, dependencies
@@ -49,7 +49,9 @@ services: ## an anvil node by hand, on http://127.0.0.1:8545
 
 .PHONY: bench
 bench: ## measure, with the targets beside the figures
-	@$(CARGO) run --release -p lookout-test --bin bench
+	@$(CARGO) build --release -p lookout -p lookout-test --bin lookout --bin bench
+	@$(CARGO) build --release -p lookout-api --example bare
+	@target/release/bench $(ARGS)
 
 .PHONY: tools
 tools: ## fetch what the tests need: anvil, solc, ethers, web3.py, schemathesis

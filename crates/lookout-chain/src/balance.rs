@@ -133,6 +133,13 @@ impl Core {
         block: BlockRef,
         asset: Option<Address>,
     ) -> Result<(U256, AnswerMeta), ChainError> {
+        if self.pool.upstreams.len() < 2 {
+            // No upstream is at fault and no retry helps: the question does not fit the chain.
+            return Err(ChainError::Invalid(format!(
+                "agreement needs two upstreams and chain `{}` has one; use `verify=proof`",
+                self.pool.chain
+            )));
+        }
         let begun = Instant::now();
         let params = read.with_block(&by_hash(&block.hash));
         let mut words: Vec<(U256, Arc<str>)> = Vec::new();
@@ -158,11 +165,7 @@ impl Core {
         }
         Err(ChainError::Unproved {
             chain: self.name(),
-            reason: match words.len() {
-                1 => "agreement needs two upstreams and one is configured; use `verify=proof`"
-                    .to_owned(),
-                n => format!("{n} upstreams gave {n} different answers"),
-            },
+            reason: format!("{0} upstreams gave {0} different answers", words.len()),
         })
     }
 

@@ -211,22 +211,20 @@ async fn an_answer_over_the_cap_is_refused_while_it_is_read() {
 
 #[tokio::test]
 async fn a_slow_upstream_is_hedged_within_the_budget() {
-    let slow = server(Answers::After(Duration::from_millis(200), OK)).await;
+    let slow = server(Answers::After(Duration::from_mins(2), OK)).await;
     let fast = server(Answers::With(200, "", OK)).await;
-    let pool = pool(&[&slow, &fast], |_| ());
+    let pool = pool(&[&slow, &fast], |settings| {
+        settings.call_timeout = Duration::from_mins(5);
+        settings.request_timeout = Duration::from_mins(5);
+    });
     for _ in 0..64 {
         pool.tails[methods::known("eth_gasPrice").index].record(Duration::from_millis(3));
     }
-    let mut slowest = Duration::ZERO;
     for _ in 0..40 {
-        let begun = Instant::now();
-        ask(&pool, "eth_gasPrice").await.unwrap();
-        slowest = slowest.max(begun.elapsed());
+        // Without a hedge, whoever is sent to the slow one first waits for two minutes.
+        let answered = tokio::time::timeout(Duration::from_mins(1), ask(&pool, "eth_gasPrice"));
+        answered.await.expect("the fast one answered").unwrap();
     }
-    assert!(
-        slowest < Duration::from_millis(200),
-        "never had to wait for the slow one: {slowest:?}"
-    );
     let calls = slow.calls.load(Ordering::SeqCst) + fast.calls.load(Ordering::SeqCst);
     assert!(calls <= 40 + 10 + 2, "{calls} calls for 40 requests");
 }

@@ -1,116 +1,118 @@
-// The ordinary calls of an ethers v6 program, unchanged but for the URL.
-// Usage: node ethers.mjs FOLDER-OF-ETHERS RPC-URL TOKEN PRIVATE-KEY RECEIVER
-
-import assert from "node:assert/strict";
+// An ordinary ethers program, pointed at Lookout instead of at a node.
+// usage: node ethers.mjs NODE_MODULES RPC_URL PRIVATE_KEY TOKEN RECEIVER
+// Prints one JSON object a line, {"step": …, "value": …}; the test compares them with the node.
 import { createRequire } from "node:module";
 
-const [folder, url, tokenAddress, privateKey, receiver] = process.argv.slice(2);
-const { ethers } = createRequire(`${folder}/`)("ethers");
+const [modules, url, key, tokenAddress, receiver] = process.argv.slice(2);
+const { Contract, JsonRpcProvider, Wallet, ZeroAddress, parseEther } = createRequire(`${modules}/`)("ethers");
 
-// ethers itself answers the same question twice within 250 ms from its own cache; here the server's
-// answers are looked at.
-const provider = new ethers.JsonRpcProvider(url, undefined, { cacheTimeout: -1 });
+const ABI = [
+  "function name() view returns (string)",
+  "function decimals() view returns (uint8)",
+  "function balanceOf(address) view returns (uint256)",
+  "function transfer(address to, uint256 value) returns (bool)",
+  "event Transfer(address indexed from, address indexed to, uint256 value)",
+];
+// Longest wait for anything that the chain does at once.
+const WITHIN_MS = 30_000;
+
+function show(step, value) {
+  const plain = (_, v) => (typeof v === "bigint" ? v.toString() : v);
+  console.log(JSON.stringify({ step, value }, plain));
+}
+
+function within(promise, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: nothing within ${WITHIN_MS} ms`)), WITHIN_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+async function failure(promise) {
+  try {
+    await promise;
+    return { code: "it worked" };
+  } catch (error) {
+    return { code: error.code, reason: error.reason, data: error.data?.slice(0, 10) };
+  }
+}
+
+// ethers keeps answers for 250 ms, which is longer than a block here: without this, two reads around a
+// transaction are one, against any node.
+const provider = new JsonRpcProvider(url, undefined, { cacheTimeout: -1 });
 provider.pollingInterval = 100;
-const wallet = new ethers.Wallet(privateKey, provider);
-const token = new ethers.Contract(
-  tokenAddress,
-  [
-    "function decimals() view returns (uint8)",
-    "function symbol() view returns (string)",
-    "function balanceOf(address) view returns (uint256)",
-    "function transfer(address to, uint256 value) returns (bool)",
-    "event Transfer(address indexed from, address indexed to, uint256 value)",
-  ],
-  wallet,
-);
+// What really goes over the wire, to see batches and calls that fall back.
+let largestBatch = 0;
+const methods = new Set();
+provider.on("debug", (event) => {
+  if (event.action !== "sendRpcPayload") return;
+  const calls = [event.payload].flat();
+  largestBatch = Math.max(largestBatch, calls.length);
+  for (const call of calls) methods.add(call.method);
+});
+const wallet = new Wallet(key, provider);
+const token = new Contract(tokenAddress, ABI, wallet);
 
-async function reads() {
-  assert.equal((await provider.getNetwork()).chainId, 31337n);
-  const height = await provider.getBlockNumber();
-  const block = await provider.getBlock(height, true);
-  assert.equal(block.number, height);
-  const first = await provider.getBlock(block.parentHash);
-  assert.equal(first.hash, block.parentHash);
-  for (const transaction of block.prefetchedTransactions) {
-    const receipt = await provider.getTransactionReceipt(transaction.hash);
-    assert.equal(receipt.blockHash, block.hash);
-    assert.equal((await provider.getTransaction(transaction.hash)).from, transaction.from);
-  }
-  assert.ok((await provider.getBalance(wallet.address)) > 0n);
-  assert.ok((await provider.getTransactionCount(wallet.address)) > 0);
-  const fees = await provider.getFeeData();
-  assert.ok(fees.gasPrice > 0n && fees.maxFeePerGas > 0n);
-  const history = await provider.send("eth_feeHistory", ["0x4", "latest", [50]]);
-  assert.equal(history.reward.length, 4);
-  assert.ok((await provider.getCode(tokenAddress)).length > 2);
-  assert.equal((await provider.getStorage(tokenAddress, 0)).length, 66);
-  assert.equal(await provider.getBlock(height + 1_000_000), null);
-}
+show("chainId", (await provider.getNetwork()).chainId);
+const start = await provider.getBlockNumber();
+show("blockNumber", start);
+const block = await provider.getBlock(start, true);
+show("block", { hash: block.hash, transactions: block.prefetchedTransactions.map((tx) => tx.hash) });
+show("blockByHash", (await provider.getBlock(block.hash)).number);
+show("balance", await provider.getBalance(wallet.address));
+show("nonce", await provider.getTransactionCount(wallet.address));
+show("code", await provider.getCode(tokenAddress));
+show("storage", await provider.getStorage(tokenAddress, 7));
+const fees = await provider.getFeeData();
+show("feeData", { gasPrice: fees.gasPrice, maxFeePerGas: fees.maxFeePerGas });
+show("feeHistory", (await provider.send("eth_feeHistory", ["0x2", "latest", [50]])).baseFeePerGas);
 
-async function contracts() {
-  assert.equal(await token.decimals(), 6n);
-  assert.equal(await token.symbol(), "LKD");
-  assert.ok((await token.balanceOf(wallet.address)) > 0n);
-  assert.ok((await token.transfer.estimateGas(receiver, 1n)) > 21_000n);
-  const minted = await token.queryFilter(token.filters.Transfer(ethers.ZeroAddress), 0);
-  assert.equal(minted.length, 1);
-  assert.equal(minted[0].args.to, wallet.address);
-}
+show("token", {
+  name: await token.name(),
+  decimals: await token.decimals(),
+  balance: await token.balanceOf(wallet.address),
+});
+show("estimateGas", await token.transfer.estimateGas(receiver, 1));
+const events = await token.queryFilter("Transfer", 0, "latest");
+show("queryFilter", events.map((event) => event.args.value));
 
-async function sends() {
-  const before = await provider.getBalance(receiver);
-  const sent = await wallet.sendTransaction({ to: receiver, value: 12_345n });
-  const receipt = await sent.wait();
-  assert.equal(receipt.status, 1);
-  // What was just written is read: the receipt's block is not ahead of the balance's.
-  assert.equal(await provider.getBalance(receiver), before + 12_345n);
-  assert.equal((await provider.getBlock(receipt.blockNumber)).hash, receipt.blockHash);
-}
+// A listener; the node's filters are not served, so ethers polls.
+const heard = new Promise((resolve) => {
+  token.on("Transfer", (from, to, value, event) => resolve({ from, to, value, hash: event.log.transactionHash }));
+});
+await within(token.listenerCount("Transfer"), "listening");
+// The listener reports blocks after the one in which it began; let it begin.
+await within(new Promise((resolve) => {
+  const timer = setInterval(() => {
+    if (methods.has("eth_newFilter")) resolve(clearInterval(timer));
+  }, 10);
+}), "the first poll");
 
-async function tokens() {
-  const before = await token.balanceOf(receiver);
-  let heard;
-  await token.on("Transfer", (from, to, value) => {
-    heard ??= { from, to, value };
-  });
-  // A listener reports from the first block it looks at, so it may miss the first transfers.
-  let sent = 0n;
-  while (!heard) {
-    assert.ok(sent < 100n * 77n, "the listener never heard of a transfer");
-    const receipt = await (await token.transfer(receiver, 77n)).wait();
-    assert.equal(receipt.logs[0].args.value, 77n);
-    sent += 77n;
-    assert.equal(await token.balanceOf(receiver), before + sent);
-    await new Promise((resolve) => setTimeout(resolve, provider.pollingInterval));
-  }
-  assert.deepEqual(heard, { from: wallet.address, to: receiver, value: 77n });
-  await token.removeAllListeners();
-}
+const before = await provider.getBalance(receiver);
+const payment = await wallet.sendTransaction({ to: receiver, value: parseEther("0.25") });
+const receipt = await within(payment.wait(), "the receipt");
+const after = await provider.getBalance(receiver);
+show("payment", { status: receipt.status, received: after - before });
+show("transaction", (await provider.getTransaction(payment.hash)).blockHash === receipt.blockHash);
 
-async function errors() {
-  const tooMuch = 2n ** 200n;
-  for (const call of [token.transfer.staticCall, token.transfer.estimateGas, token.transfer]) {
-    await assert.rejects(call(receiver, tooMuch), (error) => {
-      assert.equal(error.code, "CALL_EXCEPTION", error);
-      assert.equal(error.reason, "balance too low");
-      return true;
-    });
-  }
-  const poor = ethers.Wallet.createRandom(provider);
-  await assert.rejects(poor.sendTransaction({ to: receiver, value: 1n }), {
-    code: "INSUFFICIENT_FUNDS",
-  });
-}
+const sent = await token.transfer(receiver, 777n);
+await within(sent.wait(), "the token's receipt");
+show("tokenBalance", await token.balanceOf(receiver));
+const event = await within(heard, "the event");
+show("event", { ...event, hash: event.hash === sent.hash });
+await token.off("Transfer");
+show("methods", [...methods].sort());
 
-async function batches() {
-  // Calls of one tick leave as one JSON-RPC batch.
-  const heights = Array.from({ length: 10 }, (_, height) => height);
-  const blocks = await Promise.all(heights.map((height) => provider.getBlock(height)));
-  assert.deepEqual(blocks.map((block) => block.number), heights);
-}
+largestBatch = 0;
+const numbers = Array.from({ length: 20 }, (_, i) => i % (start + 1));
+const batch = await Promise.all(numbers.map((number) => provider.getBlock(number)));
+show("batch", { size: largestBatch, right: batch.every((block, i) => block.number === numbers[i]) });
 
-for (const part of [reads, contracts, sends, tokens, errors, batches]) {
-  await part();
-  console.log(`${part.name} ok`);
-}
+show("reverted", await failure(token.transfer.staticCall(ZeroAddress, 1)));
+show("revertedEstimate", await failure(token.transfer.estimateGas(ZeroAddress, 1)));
+show("refused", await failure(provider.broadcastTransaction(await wallet.signTransaction({
+  to: receiver, value: 1, nonce: 0, chainId: 31337, gasLimit: 21000, maxFeePerGas: 10n ** 11n, maxPriorityFeePerGas: 1, type: 2,
+}))));
+show("unknownBlock", await provider.getBlock(start + 1_000_000));
 provider.destroy();

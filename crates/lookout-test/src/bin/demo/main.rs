@@ -1,125 +1,108 @@
-//! `make demo`: a real node, a real Lookout on it, some activity, and a tour of what it answers.
+//! `make demo`: Lookout on a real node, a short tour of it with real answers, then a live chain.
+//!
+//! It starts anvil and `lookout serve` in a temporary folder and ends both, whichever way it ends.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a demonstration speaks to people")]
-
-mod activity;
-mod show;
+mod answer;
+mod screen;
+mod stage;
 mod tour;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use lookout_test::{Anvil, TestApp, anvil, part};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Where Lookout listens when nothing is configured.
-const USUAL_ADDRESS: &str = "127.0.0.1:8000";
-const FREE_PORT: &str = "127.0.0.1:0";
-/// The chain's name in the tour.
-const CHAIN: &str = "anvil";
+use screen::Screen;
+use stage::Stage;
 
-const USAGE: &str = "usage: demo --lookout PATH [--once]
+const USAGE: &str = "usage: demo --lookout PATH [--once] [--port PORT]
 
-  --lookout PATH  the built binary, for example target/debug/lookout
-  --once          end after the tour, and listen on a free port";
+  --lookout PATH  the lookout binary to show
+  --once          end after the tour, with code 0 if every answer was right
+  --port PORT     where Lookout listens; by default 8000, or a free one where that is taken";
+/// Time between two blocks once the tour is over: slow enough to read along.
+const BLOCK_EVERY: Duration = Duration::from_secs(3);
 
-struct Arguments {
+struct Options {
     lookout: PathBuf,
     once: bool,
+    port: Option<u16>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match arguments(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
+    let mut screen = Screen::stdout();
+    let options = match options(std::env::args().skip(1)) {
+        Ok(options) => options,
         Err(error) => {
-            eprintln!("{error}\n\n{USAGE}");
+            screen.failure(&format!("{error:#}\n\n{USAGE}"));
             return ExitCode::from(2);
         }
     };
-    match run(&arguments).await {
+    match run(&options, &mut screen).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            screen.failure(&format!("demo: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
-    let (mut lookout, mut once) = (None, false);
-    while let Some(argument) = given.next() {
+fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
+    let (mut lookout, mut once, mut port) = (None, false, None);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--lookout" => lookout = given.next().map(PathBuf::from),
+            "--lookout" => lookout = Some(arguments.next().context("--lookout takes a path")?),
             "--once" => once = true,
-            other => bail!("unknown argument `{other}`"),
+            "--port" => {
+                let text = arguments.next().context("--port takes a number")?;
+                port = Some(text.parse().with_context(|| format!("`{text}` is no port"))?);
+            }
+            other => bail!("unknown option `{other}`"),
         }
     }
-    Ok(Arguments { lookout: lookout.context("--lookout PATH is missing")?, once })
+    let lookout = PathBuf::from(lookout.context("--lookout is missing")?);
+    let lookout = lookout
+        .canonicalize()
+        .with_context(|| format!("no lookout binary at {}", lookout.display()))?;
+    Ok(Options { lookout, once, port })
 }
 
-async fn run(arguments: &Arguments) -> Result<()> {
-    // Before anything is started, so that an early ctrl-C ends everything too.
+/// Everything between the first line and the last; a signal ends it early, and in order.
+async fn run(options: &Options, screen: &mut Screen) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        done = demonstrate(arguments) => done,
-        _ = interrupt.recv() => farewell(),
-        _ = terminate.recv() => farewell(),
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut stage = None;
+    let result = tokio::select! {
+        result = show(options, screen, &mut stage) => result,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = hangup.recv() => Ok(()),
+    };
+    // A start that was cut short leaves no stage; its processes ended as their values were dropped.
+    if let Some(stage) = stage {
+        stage.end().await?;
+        result?;
+        return screen.note("\nLookout and anvil have ended.");
     }
+    result
 }
 
-fn farewell() -> Result<()> {
-    println!("\nEnded: Lookout and the node are gone, and so is their temporary folder.");
-    Ok(())
-}
-
-async fn demonstrate(arguments: &Arguments) -> Result<()> {
-    let lookout = arguments.lookout.canonicalize().with_context(|| {
-        format!("no binary at {}; build it with `cargo build`", arguments.lookout.display())
-    })?;
-    fetch_anvil()?;
-    let node = Anvil::builder().start().await?;
-    println!("anvil, a real Ethereum node for development, runs on {}", node.url());
-    let scene = activity::play(&node).await?;
-    let listen = if arguments.once { FREE_PORT } else { usual_or_free() };
-    let app = TestApp::builder(lookout)
-        .listen(listen)
-        .chain(CHAIN, node.chain_id(), &[node.url()])
-        .start()
-        .await?;
-    println!("lookout serves it on {} as chain `{CHAIN}`", app.url(""));
-    tour::run(&app, &node, &scene).await?;
-    println!("\nAll routes, to try in the browser: {}", app.url("/docs"));
-    if arguments.once {
+async fn show(options: &Options, screen: &mut Screen, place: &mut Option<Stage>) -> Result<()> {
+    screen.note("Starting anvil (an Ethereum node for development) and Lookout …")?;
+    let stage = place.insert(Stage::start(&options.lookout, options.port).await?);
+    let scene = stage.prepare().await?;
+    tour::run(stage, &scene, screen).await?;
+    if options.once {
         return Ok(());
     }
-    println!("A new block comes every few seconds. Ctrl-C ends everything.");
-    activity::go_on(&node, &scene).await
-}
-
-/// Port 8000 is what people expect; another program may have it.
-fn usual_or_free() -> &'static str {
-    match TcpListener::bind(USUAL_ADDRESS) {
-        Ok(_) => USUAL_ADDRESS,
-        Err(_) => {
-            println!("{USUAL_ADDRESS} is taken, so Lookout listens on a free port");
-            FREE_PORT
-        }
+    screen.title("It keeps running: a block with a transfer every few seconds. Ctrl-C ends it.")?;
+    for count in 1.. {
+        tokio::time::sleep(BLOCK_EVERY).await;
+        screen.note(&stage.next_block(count).await?)?;
     }
-}
-
-fn fetch_anvil() -> Result<()> {
-    if anvil::binary().is_ok() {
-        return Ok(());
-    }
-    let script = part::repository().join("dev/get-anvil");
-    let status = Command::new(&script)
-        .stdout(std::process::Stdio::null())
-        .status()
-        .with_context(|| format!("cannot run {}", script.display()))?;
-    ensure!(status.success(), "there is no anvil, and dev/get-anvil could not fetch one");
     Ok(())
 }

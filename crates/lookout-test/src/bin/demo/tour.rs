@@ -1,104 +1,222 @@
-//! The steps of the tour: each a command and its real answer.
+//! The tour: each step says why, what to type, and what comes back, and checks it.
 
-use anyhow::{Result, ensure};
-use lookout_test::{Anvil, TestApp};
+use anyhow::{Context, Result, ensure};
+use lookout_test::anvil::hex;
 use serde_json::{Value, json};
 
-use crate::CHAIN;
-use crate::activity::Scene;
-use crate::show;
+use crate::answer;
+use crate::screen::Screen;
+use crate::stage::{REORG_DEPTH, SHOP, Scene, Stage};
 
-/// Lines of `/metrics` that the tour shows.
-const METRIC_LINES_MAX: usize = 8;
+/// What of `/metrics` a first look wants.
+const METRICS: &str = "^lookout_(chain_head|chain_reorgs|cache|upstream_calls)";
+const METRIC_PREFIXES: [&str; 4] =
+    ["lookout_chain_head", "lookout_chain_reorgs", "lookout_cache", "lookout_upstream_calls"];
 
-/// Walks through all of it; an answer that is not as expected ends the tour.
-pub(crate) async fn run(app: &TestApp, node: &Anvil, scene: &Scene) -> Result<()> {
-    let head = node.block(node.height().await?).await?;
-    app.wait_head(CHAIN, head["hash"].as_str().unwrap_or_default()).await?;
-    let mut guide = Guide { app, step: 0 };
-    compatible(&mut guide, scene).await?;
-    versioned(&mut guide, scene).await?;
-    operation(&mut guide).await
+/// One answer: its status and its body.
+struct Answer {
+    status: u16,
+    text: String,
 }
 
-async fn compatible(guide: &mut Guide<'_>, scene: &Scene) -> Result<()> {
-    let receiver = scene.receiver;
-    guide.get("The newest block number", "/block/number", 200).await?;
-    guide.get("A block, as its node wrote it", "/block/1", 200).await?;
-    guide
-        .get("A balance, in ether and in wei", &format!("/address/balance/{receiver}"), 200)
-        .await?;
-    let wrong = receiver.replacen("C51812dc", "c51812DC", 1);
-    guide
-        .get("A typing error is caught by its checksum", &format!("/address/balance/{wrong}"), 400)
-        .await
+impl Answer {
+    fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.text).context("the answer is no JSON")
+    }
 }
 
-async fn versioned(guide: &mut Guide<'_>, scene: &Scene) -> Result<()> {
-    let balance = format!("/v1/chains/{CHAIN}/addresses/{}/balance", scene.receiver);
-    let token = &scene.token.address;
-    let head = format!("/v1/chains/{CHAIN}/head");
-    guide.get("The head that the upstreams agree on", &head, 200).await?;
-    guide.get("The balance of an ERC-20", &format!("{balance}?asset={token}"), 200).await?;
-    let proved = format!("{balance}?verify=proof");
-    guide.get("A balance proved against the block's state root", &proved, 200).await?;
-    let logs = json!({
-        "jsonrpc": "2.0", "id": 1, "method": "eth_getLogs",
-        "params": [{"address": token, "fromBlock": "0x0", "toBlock": "latest"}],
-    });
-    guide.post("JSON-RPC, for ethers, viem and web3.py", &format!("/v1/rpc/{CHAIN}"), &logs).await
+/// All steps, in order; the first that is not as it should be ends it.
+pub(crate) async fn run(stage: &Stage, scene: &Scene, screen: &mut Screen) -> Result<()> {
+    screen.note(&format!("anvil   {}\nLookout {}", stage.anvil.url(), stage.base))?;
+    let mut tour = Tour { stage, screen };
+    tour.blocks().await.context("step `blocks`")?;
+    tour.balances().await.context("step `balances`")?;
+    tour.head().await.context("step `head`")?;
+    tour.token(scene).await.context("step `token`")?;
+    tour.proof().await.context("step `proof`")?;
+    tour.logs(scene).await.context("step `logs`")?;
+    tour.reorg().await.context("step `reorg`")?;
+    tour.upstreams().await.context("step `upstreams`")?;
+    tour.metrics().await.context("step `metrics`")?;
+    tour.pages().await.context("step `pages`")
 }
 
-async fn operation(guide: &mut Guide<'_>) -> Result<()> {
-    let upstreams = format!("/v1/chains/{CHAIN}/upstreams");
-    guide.get("The health of the upstreams", &upstreams, 200).await?;
-    guide.metrics("Metrics for Prometheus").await
+struct Tour<'a> {
+    stage: &'a Stage,
+    screen: &'a mut Screen,
 }
 
-struct Guide<'a> {
-    app: &'a TestApp,
-    step: usize,
-}
+impl Tour<'_> {
+    async fn blocks(&mut self) -> Result<()> {
+        self.screen.step("The newest block number, as JSON-RPC clients read it")?;
+        let height = self.stage.anvil.height().await?;
+        let answer = self.get("/block/number", 200).await?;
+        same("the block number", &answer["result"], &json!(hex(height)))?;
 
-impl Guide<'_> {
-    async fn get(&mut self, title: &str, path: &str, status: u16) -> Result<()> {
-        self.announce(title);
-        let url = self.app.url(path);
-        let quoted = if url.contains('?') { format!("'{url}'") } else { url };
-        show::command(&format!("curl {quoted}"));
-        let answer = self.app.get(path).await;
-        show::answer(&answer.text());
-        ensure!(answer.status == status, "{path} answered {}, not {status}", answer.status);
+        self.screen.step("A block by its number, with its transactions")?;
+        let block = self.stage.anvil.block(1).await?;
+        let answer = self.get("/block/1", 200).await?;
+        same("the block", &answer["result"], &block)
+    }
+
+    async fn balances(&mut self) -> Result<()> {
+        self.screen.step("A balance, in ether and in wei, from a block that is named")?;
+        let wei = self.stage.wei_of(SHOP).await?;
+        let answer = self.get(&format!("/address/balance/{SHOP}"), 200).await?;
+        same("the balance", &answer["balanceWei"], &json!(wei.to_string()))?;
+        same("the address", &answer["address"], &json!(SHOP))?;
+
+        self.screen.step("The same again: from the cache, until there is a new block")?;
+        let answer = self.get(&format!("/address/balance/{SHOP}"), 200).await?;
+        same("`cached`", &answer["cached"], &json!(true))?;
+
+        self.screen.step("The same address without its checksum: refused, with the right form")?;
+        let lowercase = SHOP.to_lowercase();
+        let answer = self.get(&format!("/address/balance/{lowercase}"), 400).await?;
+        let detail = answer["detail"].as_str().unwrap_or_default();
+        ensure!(detail.contains(SHOP), "the problem does not give {SHOP}: {answer}");
         Ok(())
     }
 
-    async fn post(&mut self, title: &str, path: &str, body: &Value) -> Result<()> {
-        self.announce(title);
-        let url = self.app.url(path);
-        show::command(&format!("curl {url} -H 'content-type: application/json' -d '{body}'"));
-        let answer = self.app.post(path, body).await;
-        show::answer(&answer.text());
-        ensure!(answer.status == 200, "{path} answered {}", answer.status);
-        ensure!(answer.json().get("error").is_none(), "{path} answered an error");
+    async fn head(&mut self) -> Result<()> {
+        self.screen.step("The head of the chain, with what is safe and what is final")?;
+        let (height, hash) = self.stage.followed().await?;
+        let answer = self.get("/v1/chains/anvil/head", 200).await?;
+        let latest = json!({"number": height, "hash": hash});
+        same("the head", &answer["data"]["latest"], &latest)
+    }
+
+    async fn token(&mut self, scene: &Scene) -> Result<()> {
+        self.screen.step("A token balance (ERC-20)")?;
+        let token = scene.token.address.to_lowercase();
+        let answer = self.get(&format!("{}?asset={token}", balance_path()), 200).await?;
+        same("the amount", &answer["data"]["amount"], &json!(scene.token_units.to_string()))?;
+        same("the amount with its point", &answer["data"]["formatted"], &json!("1234.56"))
+    }
+
+    async fn proof(&mut self) -> Result<()> {
+        self.screen
+            .step("A balance that no node can lie about: proved against the block's header")?;
+        let wei = self.stage.wei_of(SHOP).await?;
+        let answer = self.get(&format!("{}?verify=proof", balance_path()), 200).await?;
+        same("the amount", &answer["data"]["amount"], &json!(wei.to_string()))?;
+        same("the level", &answer["verification"]["level"], &json!("proof"))
+    }
+
+    async fn logs(&mut self, scene: &Scene) -> Result<()> {
+        self.screen.step("JSON-RPC, for ethers, viem and web3.py: the token's transfers")?;
+        let filter = json!({"address": scene.token.address, "fromBlock": "0x0"});
+        let url = format!("{}/v1/rpc/anvil", self.stage.base);
+        let answer = self.call(&url, "eth_getLogs", json!([filter])).await?;
+        let logs = answer["result"].as_array().context("no logs")?.len();
+        ensure!(logs == scene.token_transfers, "{logs} logs, not {}", scene.token_transfers);
         Ok(())
     }
 
-    async fn metrics(&mut self, title: &str) -> Result<()> {
-        self.announce(title);
-        show::command(&format!("curl -s {} | grep ^lookout_", self.app.url("/metrics")));
-        let answer = self.app.get("/metrics").await;
-        let text = answer.text();
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| line.starts_with("lookout_") && !line.contains("_bucket"))
-            .collect();
-        ensure!(!lines.is_empty(), "/metrics holds nothing of ours: {text}");
-        show::answer(&lines[..lines.len().min(METRIC_LINES_MAX)].join("\n"));
+    async fn reorg(&mut self) -> Result<()> {
+        self.screen.step("A reorganisation of the chain. First a payment, and the head with it")?;
+        self.stage.anvil.transfer(0, SHOP, "0xde0b6b3a7640000").await?;
+        let (height, hash) = self.stage.followed().await?;
+        let before = self.get("/v1/chains/anvil/head", 200).await?;
+        same("the head's hash", &before["data"]["latest"]["hash"], &json!(hash))?;
+        let paid = self.get(&format!("/address/balance/{SHOP}"), 200).await?;
+        same("the balance", &paid["balance"], &json!("2.5"))?;
+
+        self.screen.step("Now the node drops its last blocks, the payment among them")?;
+        let node = self.stage.anvil.url().to_owned();
+        self.call(&node, "anvil_reorg", json!([REORG_DEPTH, []])).await?;
+        let (new_height, new_hash) = self.stage.followed().await?;
+        ensure!(new_height == height, "the new head is at {new_height}, not {height}");
+        ensure!(new_hash != hash, "the head is still {hash}");
+
+        self.screen.step("Lookout is on the new branch, and nothing of the old one is answered")?;
+        let after = self.get("/v1/chains/anvil/head", 200).await?;
+        same("the head's hash", &after["data"]["latest"]["hash"], &json!(new_hash))?;
+        let unpaid = self.get(&format!("/address/balance/{SHOP}"), 200).await?;
+        same("the balance", &unpaid["balance"], &json!("1.5"))
+    }
+
+    async fn upstreams(&mut self) -> Result<()> {
+        self.screen.step("How the nodes behind it are doing")?;
+        let answer = self.get("/v1/chains/anvil/upstreams", 200).await?;
+        same("the state", &answer["items"][0]["state"], &json!("healthy"))?;
+        same("the failures", &answer["items"][0]["failures"], &json!(0))
+    }
+
+    async fn metrics(&mut self) -> Result<()> {
+        self.screen.step("Metrics for Prometheus")?;
+        let url = format!("{}/metrics", self.stage.base);
+        self.screen.command(&format!("curl -s {url} | grep -E '{METRICS}'"))?;
+        let answer = self.fetch(&url).await?;
+        ensure!(answer.status == 200, "{url} answered {}", answer.status);
+        let wanted = |line: &&str| METRIC_PREFIXES.iter().any(|prefix| line.starts_with(prefix));
+        let mut lines: Vec<&str> = answer.text.lines().filter(wanted).collect();
+        lines.sort_unstable();
+        self.screen.answer(&lines.join("\n"))?;
+        let reorgs = "lookout_chain_reorgs_total{chain=\"anvil\"} 1";
+        ensure!(lines.contains(&reorgs), "the metrics do not say `{reorgs}`");
         Ok(())
     }
 
-    fn announce(&mut self, title: &str) {
-        self.step += 1;
-        show::heading(self.step, title);
+    async fn pages(&mut self) -> Result<()> {
+        self.screen.step("For the browser")?;
+        for (path, what) in [
+            ("/", "dashboard"),
+            ("/docs/", "the API, to try out"),
+            ("/openapi.json", "the same for programs"),
+        ] {
+            let url = format!("{}{path}", self.stage.base);
+            let answer = self.fetch(&url).await?;
+            ensure!(answer.status == 200, "{url} answered {}", answer.status);
+            self.screen.answer(&format!("{url:<36} {what}"))?;
+        }
+        Ok(())
     }
+
+    /// A GET, shown with its answer; anything but the expected status is a failure.
+    async fn get(&self, path: &str, expected: u16) -> Result<Value> {
+        let url = format!("{}{path}", self.stage.base);
+        // A shell would take `?` for a pattern and `&` for a command of its own.
+        let shown = if path.contains(['?', '&']) { format!("'{url}'") } else { url.clone() };
+        self.screen.command(&format!("curl -s {shown}"))?;
+        let answer = self.fetch(&url).await?;
+        if answer.status != 200 {
+            self.screen.status(&format!("HTTP {}", answer.status))?;
+        }
+        let pretty = answer::pretty(&answer.text);
+        self.screen.answer(pretty.as_deref().unwrap_or(&answer.text))?;
+        ensure!(answer.status == expected, "{url} answered {}, not {expected}", answer.status);
+        answer.json()
+    }
+
+    /// A JSON-RPC call, shown with its answer.
+    async fn call(&self, url: &str, method: &str, params: Value) -> Result<Value> {
+        let params = params.to_string();
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        self.screen.command(&format!(
+            "curl -s {url} -H 'content-type: application/json' \\\n    -d '{body}'"
+        ))?;
+        let request = self.stage.http.post(url).header("content-type", "application/json");
+        let answer = request.body(body).send().await.with_context(|| format!("POST {url}"))?;
+        let (status, text) = (answer.status().as_u16(), answer.text().await?);
+        self.screen.answer(answer::pretty(&text).as_deref().unwrap_or(&text))?;
+        let answer = Answer { status, text }.json()?;
+        ensure!(status == 200 && answer.get("error").is_none(), "{method} failed: {answer}");
+        Ok(answer)
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Answer> {
+        let answer = self.stage.http.get(url).send().await.with_context(|| format!("GET {url}"))?;
+        Ok(Answer { status: answer.status().as_u16(), text: answer.text().await? })
+    }
+}
+
+/// The newer route takes addresses in lowercase, too.
+fn balance_path() -> String {
+    format!("/v1/chains/anvil/addresses/{}/balance", SHOP.to_lowercase())
+}
+
+fn same(what: &str, answered: &Value, expected: &Value) -> Result<()> {
+    ensure!(answered == expected, "{what} is {answered}, not {expected}");
+    Ok(())
 }
