@@ -20,6 +20,9 @@ const SECONDS_BUCKETS: [f64; 18] = [
     1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
+/// Bounds of every `*_blocks` histogram: reorgs are mostly of one block, at most of some epochs.
+const BLOCKS_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
 /// What is traced, whatever the log shows: a span per request is worth exporting, not logging.
 const TRACE_FILTER: &str = "info,lookout=debug,lookout_api=debug,lookout_chain=debug";
 
@@ -50,6 +53,10 @@ impl Telemetry {
         registry.try_init().map_err(|e| twice(&e))?;
         let prometheus = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+            .and_then(|builder| {
+                let blocks = Matcher::Suffix("_blocks".to_owned());
+                builder.set_buckets_for_metric(blocks, &BLOCKS_BUCKETS)
+            })
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|e| twice(&e))?;
         Ok(Self { prometheus, filter: handle, overridden: log_override.is_some(), traces })
