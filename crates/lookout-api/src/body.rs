@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 
@@ -21,6 +21,11 @@ const COPY_BYTES_MAX: usize = 16 << 10;
 /// Most that is read of a body past its limit. Several times what honest clients send by mistake;
 /// beyond it the connection may break.
 const DISCARD_BYTES_MAX: usize = 16 << 20;
+
+/// Room for all headers of an answer, so that the map need not grow and hash again.
+const HEADERS: usize = 16;
+/// Room for an answer of a few members, so that its text need not grow either.
+const TEXT_BYTES: usize = 512;
 
 /// Several buffers sent as one body of known length.
 struct Spliced {
@@ -61,15 +66,21 @@ pub(crate) fn json(parts: impl IntoIterator<Item = Bytes>) -> Response {
     } else {
         Body::new(Spliced { parts, left_bytes: size_bytes as u64 })
     };
+    json_body(body)
+}
+
+fn json_body(body: Body) -> Response {
     let mut response = Response::new(body);
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 /// A JSON answer from a value of ours.
 pub(crate) fn json_of(value: &impl serde::Serialize) -> Result<Response, ApiError> {
-    let bytes = serde_json::to_vec(value).map_err(ApiError::internal)?;
-    Ok(json([Bytes::from(bytes)]))
+    let mut bytes = Vec::with_capacity(TEXT_BYTES);
+    serde_json::to_writer(&mut bytes, value).map_err(ApiError::internal)?;
+    Ok(json_body(Body::from(bytes)))
 }
 
 /// The whole request body, or the problem that names the limit.

@@ -32,7 +32,7 @@ struct StateRead {
 impl StateRead {
     fn native(address: Address) -> Self {
         // Lowercase, so that every spelling of an address shares one cache entry.
-        let spelled = format!("\"{address}\"").to_ascii_lowercase();
+        let spelled = format!("\"{address:x}\"");
         Self { method: "eth_getBalance", params: vec![spelled] }
     }
 
@@ -42,8 +42,8 @@ impl StateRead {
     }
 
     fn token(asset: Address, holder: Address) -> Self {
-        let digits = format!("{holder}").trim_start_matches("0x").to_ascii_lowercase();
-        Self::call(asset, &format!("{BALANCE_OF}{digits:0>64}"))
+        let digits = format!("{holder:x}");
+        Self::call(asset, &format!("{BALANCE_OF}{:0>64}", digits.trim_start_matches("0x")))
     }
 
     fn with_block(&self, block: &str) -> String {
@@ -79,12 +79,13 @@ impl Core {
                 let answer = self.read_state(&read, block).await?;
                 (parse_amount(&answer.result, asset)?, answer.meta)
             }
-            Verify::Quorum => self.agreed_amount(&read, block, asset).await?,
-            Verify::Proof => self.proved_balance(address, block).await?,
+            // Boxed: rare and large, and a future is moved several times on its way to be polled.
+            Verify::Quorum => Box::pin(self.agreed_amount(&read, block, asset)).await?,
+            Verify::Proof => Box::pin(self.proved_balance(address, block)).await?,
         };
         let decimals = match asset {
             None => Some(ETHER_DECIMALS),
-            Some(asset) => self.token_decimals(asset, block).await?,
+            Some(asset) => Box::pin(self.token_decimals(asset, block)).await?,
         };
         let meta = AnswerMeta { block: Some(block), ..meta };
         Ok(Balance { amount: Amount(amount), decimals, meta })
@@ -102,15 +103,21 @@ impl Core {
             None => About::Hash(block.hash),
         };
         let params: Vec<&str> = read.params.iter().map(String::as_str).collect();
+        let key = self.key(&about, read.method, &params);
+        // Looked up before the question is spelled out, which costs more than the look.
+        if let Some(kept) = self.kept(&key).await {
+            return Ok(kept);
+        }
         let question = Question {
             method: methods::known(read.method),
             params: read.with_block(&by_hash(&block.hash)),
             by_number: Some(read.with_block(&format!("\"{:#x}\"", block.number))),
-            key: self.key(&about, read.method, &params),
+            key,
             about,
             check: Check::State(Form::of(read.method)),
         };
-        self.answer(question).await.map_err(|lost| self.state_missing(lost, block))
+        let fetched = Box::pin(self.fetch_shared(question)).await;
+        fetched.map_err(|lost| self.state_missing(lost, block))
     }
 
     /// Why there is no state, as the upstreams' failure that it is: the block exists.
@@ -199,7 +206,7 @@ impl Core {
         }
         let begun = Instant::now();
         let root = known.header.state_root;
-        let spelled = format!("\"{address}\"").to_ascii_lowercase();
+        let spelled = format!("\"{address:x}\"");
         let read = StateRead { method: "eth_getProof", params: vec![spelled, "[]".to_owned()] };
         let by_hash = read.with_block(&by_hash(&block.hash));
         let by_number = read.with_block(&format!("\"{:#x}\"", block.number));

@@ -170,6 +170,9 @@ impl Core {
         if matches!(at, BlockSelector::Number(height) if height > heads.latest.number) {
             return Err(absent());
         }
+        if let Some(kept) = self.kept_block(at, full, &heads).await {
+            return Ok(kept);
+        }
         let (method, block) = match at {
             BlockSelector::Hash(hash) => ("eth_getBlockByHash", hash.to_string()),
             BlockSelector::Number(height) => ("eth_getBlockByNumber", format!("{height:#x}")),
@@ -177,7 +180,7 @@ impl Core {
         };
         let params = RawValue::from_string(format!("[\"{block}\",{full}]"))
             .map_err(|error| ChainError::Invalid(error.to_string()))?;
-        let answer = self.rpc(method, Some(&params)).await?;
+        let answer = Box::pin(self.rpc(method, Some(&params))).await?;
         if &answer.result[..] == b"null" { Err(absent()) } else { Ok(answer) }
     }
 

@@ -184,9 +184,15 @@ impl Core {
 
     /// Answers a question from the cache, from a call under way, or from an upstream.
     pub(crate) async fn answer(self: &Arc<Self>, question: Question) -> Result<Answer, Lost> {
-        if let Some(kept) = self.kept(&question.key).await {
-            return Ok(kept);
+        match self.kept(&question.key).await {
+            Some(kept) => Ok(kept),
+            // Boxed: a hit should not carry the space of a miss around.
+            None => Box::pin(self.fetch_shared(question)).await,
         }
+    }
+
+    /// Answers a question from a call under way, or from an upstream.
+    pub(crate) async fn fetch_shared(self: &Arc<Self>, question: Question) -> Result<Answer, Lost> {
         self.misses.increment(1);
         let (core, key, about) = (self.clone(), question.key, question.about.clone());
         let work = async move {

@@ -39,11 +39,12 @@ impl Core {
         match method.shape {
             Shape::HeadNumber => self.head_number().await,
             Shape::Constant => Ok(self.constant(method)),
-            Shape::Live => self.pass(method, text).await,
-            Shape::Send => self.send(method, text).await,
+            // Boxed: a hit should not carry the space of these around.
+            Shape::Live => Box::pin(self.pass(method, text)).await,
+            Shape::Send => Box::pin(self.send(method, text)).await,
             _ => match Params::parse(raw) {
                 Some(params) => self.ask(method, &params, text).await,
-                None => self.pass(method, text).await,
+                None => Box::pin(self.pass(method, text)).await,
             },
         }
     }
@@ -83,13 +84,18 @@ impl Core {
         let mut last = None;
         for attempt in 0..2 {
             if attempt > 0 {
-                self.follower.refresh(REFRESH_LIMIT).await;
+                Box::pin(self.follower.refresh(REFRESH_LIMIT)).await;
             }
             let heads = self.follower.heads().unwrap_or(heads);
             let canonical = self.canonical();
+            if attempt == 0
+                && let Some(kept) = self.kept_state(method, params, &canonical, &heads).await
+            {
+                return Ok(kept);
+            }
             let mut question = match self.plan(method, params, &canonical, &heads) {
                 Plan::Ask(question) => *question,
-                Plan::Pass => return self.pass(method, text).await,
+                Plan::Pass => return Box::pin(self.pass(method, text)).await,
             };
             if let Check::Receipts { block, .. } = &mut question.check {
                 let key = self.key(&question.about, "eth_getBlockByHash", &["true"]);
@@ -110,7 +116,7 @@ impl Core {
         }
         match last {
             Some(Lost::OffBranch(error)) => Err(error),
-            _ => self.pass(method, text).await,
+            _ => Box::pin(self.pass(method, text)).await,
         }
     }
 
@@ -120,9 +126,37 @@ impl Core {
         if let Some(block) = answer.meta.block
             && self.follower.heads().is_some_and(|heads| block.number > heads.latest.number)
         {
-            self.follower.refresh(REFRESH_LIMIT).await;
+            Box::pin(self.follower.refresh(REFRESH_LIMIT)).await;
         }
         answer
+    }
+
+    /// A kept state read, found without spelling out what would be asked.
+    async fn kept_state(
+        &self,
+        method: &'static Method,
+        params: &Params<'_>,
+        canonical: &Canonical,
+        heads: &Heads,
+    ) -> Option<Answer> {
+        let Shape::State { block_at } = method.shape else { return None };
+        let about = self.about(params.block(block_at), canonical, heads)?;
+        self.kept(&self.key(&about, method.name, &params.without(block_at))).await
+    }
+
+    /// A kept block, found without spelling out a call for it and reading that again.
+    pub(crate) async fn kept_block(
+        &self,
+        at: BlockSelector,
+        full: bool,
+        heads: &Heads,
+    ) -> Option<Answer> {
+        let about = self.about(Some(at), &self.canonical(), heads)?;
+        let method = match about {
+            About::Settled(_) => "eth_getBlockByNumber",
+            _ => "eth_getBlockByHash",
+        };
+        self.kept(&self.key(&about, method, &[if full { "true" } else { "false" }])).await
     }
 
     fn plan(

@@ -90,11 +90,17 @@ impl Address {
         Ok(Self(bytes))
     }
 
-    /// The EIP-55 form as 42 ASCII bytes.
-    fn checksum(self) -> [u8; 42] {
+    /// 0x and lowercase digits as 42 ASCII bytes.
+    fn lowercase(self) -> [u8; 42] {
         let mut text = [0; 42];
         text[..2].copy_from_slice(b"0x");
         const_hex::encode_to_slice(self.0, &mut text[2..]).expect("40 digits fit 40 bytes");
+        text
+    }
+
+    /// The EIP-55 form as 42 ASCII bytes.
+    fn checksum(self) -> [u8; 42] {
+        let mut text = self.lowercase();
         let hash = Keccak256::digest(&text[2..]);
         for (i, digit) in text[2..].iter_mut().enumerate() {
             let nibble = if i % 2 == 0 { hash[i / 2] >> 4 } else { hash[i / 2] & 0x0f };
@@ -117,6 +123,13 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::str::from_utf8(&self.checksum()).expect("hex digits are ASCII"))
+    }
+}
+
+/// Prints 0x and lowercase digits, without the price of the checksum (one Keccak-256).
+impl fmt::LowerHex for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.lowercase()).expect("hex digits are ASCII"))
     }
 }
 
