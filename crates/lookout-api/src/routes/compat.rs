@@ -220,11 +220,12 @@ pub(crate) async fn balance(
     let own = balance.meta.block.map_or(0, |block| block.number);
     let head = chain.heads().map_or(own, |heads| heads.latest.number.max(own));
     let network = if chain.id().0 == MAINNET_ID { MAINNET } else { chain.name() };
-    body::json_of(&balance_answer(address, network, at, &balance, head))
+    // Parsed as checksummed, so the text is the address's own form already.
+    body::json_of(&balance_answer(path.address, network, at, &balance, head))
 }
 
 fn balance_answer(
-    address: Address,
+    address: String,
     network: &str,
     at: BlockSelector,
     balance: &Balance,
@@ -233,7 +234,7 @@ fn balance_answer(
     let meta = &balance.meta;
     let waited = if meta.cached { 0 } else { meta.upstream_time.as_millis() };
     BalanceAnswer {
-        address: address.to_string(),
+        address,
         network: network.to_owned(),
         block_tag: at.to_string(),
         balance: balance.amount.to_units(ETHER_DECIMALS),
