@@ -13,6 +13,7 @@ mod block;
 mod chain_id;
 mod clock;
 mod error;
+mod frame;
 mod secret;
 
 pub use address::{Address, AddressError, Hash, HashError};
@@ -21,4 +22,5 @@ pub use block::{BlockRef, BlockSelector, BlockSelectorError, Height, parse_quant
 pub use chain_id::{ChainId, ChainIdError};
 pub use clock::{Clock, FixedClock, SystemClock, UnixMillis};
 pub use error::ErrorKind;
+pub use frame::{Asset, Cursor, Frame, Log, Outcome, Step, Transaction, Transfer, UnixSeconds};
 pub use secret::Secret;
