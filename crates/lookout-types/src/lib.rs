@@ -14,7 +14,9 @@ mod chain_id;
 mod clock;
 mod error;
 mod frame;
+mod frame_codec;
 mod secret;
+mod transfer;
 
 pub use address::{Address, AddressError, Hash, HashError};
 pub use amount::{Amount, AmountError, ETHER_DECIMALS, format_units};
@@ -23,4 +25,11 @@ pub use chain_id::{ChainId, ChainIdError};
 pub use clock::{Clock, FixedClock, SystemClock, UnixMillis};
 pub use error::ErrorKind;
 pub use frame::{Asset, Cursor, Frame, Log, Outcome, Step, Transaction, Transfer, UnixSeconds};
+pub use frame_codec::{
+    CodecError, Content, LogRef, TOPICS_MAX, decode_frame, encode_content, encode_frame,
+};
 pub use secret::Secret;
+pub use transfer::{
+    OddLog, OddReason, TRANSFER, TRANSFER_BATCH, TRANSFER_SINGLE, TransfersOf, is_transfer_topic,
+    transfers,
+};
