@@ -37,12 +37,16 @@ pub struct Abi {
 impl Abi {
     /// Parses an ABI: a JSON array of entries, or a compiler's output with an `abi` member. An
     /// entry is an object, or a text such as `event Sent(address indexed from, uint256 value)`.
+    /// Such texts can also stand alone, one on a line; empty lines and `//` lines are left out.
     ///
     /// # Errors
     /// [`AbiError`] says which entry is wrong and why.
     pub fn parse(text: &str) -> Result<Self, AbiError> {
         if text.len() > MAX_ABI_BYTES {
             return Err(AbiError::TooLarge { found: text.len(), limit: MAX_ABI_BYTES });
+        }
+        if let Some(entries) = lines(text) {
+            return Self::from_json(Json::Array(entries));
         }
         let json: Json = serde_json::from_str(text)
             .map_err(|error| AbiError::NotAnAbi { reason: error.to_string() })?;
@@ -253,6 +257,19 @@ fn free_name(name: &str, index: usize, taken: impl Fn(&str) -> bool) -> String {
         free = format!("{free}_{index}");
     }
     free
+}
+
+/// The entries of an ABI that is written in lines; `None` when its first line is none.
+fn lines(text: &str) -> Option<Vec<Json>> {
+    const KINDS: [&str; 6] = ["event", "function", "constructor", "error", "fallback", "receive"];
+    let mut lines = text
+        .lines()
+        .map(|line| line.trim().trim_end_matches(';'))
+        .filter(|line| !line.is_empty() && !line.starts_with("//"))
+        .peekable();
+    let first = lines.peek()?;
+    let kind = first.split([' ', '(']).next().unwrap_or_default();
+    KINDS.contains(&kind).then(|| lines.map(|line| Json::String(line.to_owned())).collect())
 }
 
 /// `function transfer`, as far as it can be read.

@@ -7,13 +7,18 @@
 //! Source: CEL's syntax and its `&&` and `||`; Telegram's message entities for the spans of a message.
 
 mod access;
+mod backtest;
 mod check;
+mod document;
 mod error;
 mod eval;
 mod evaluate;
 mod expr;
+mod import;
 mod index;
+mod matcher;
 mod message;
+mod reads;
 mod rule;
 mod scope;
 mod syntax;
@@ -21,12 +26,21 @@ mod types;
 mod view;
 mod window;
 
+pub use backtest::{Backtest, BacktestReport, ChannelPace, Pace, Sample};
+pub use document::{
+    DurationS, MAX_CHANNELS, MAX_CONFIRMATIONS, RuleDocument, RuleSource, WatchDocument,
+    WatchedAssetDocument, WindowDocument, builtin_abi,
+};
 pub use error::{EvalError, Part, RuleError};
 pub use evaluate::{
     BalanceReading, Contribution, Evaluation, Failure, Match, RecordKey, evaluate,
     evaluate_balances,
 };
+pub use import::{
+    Effect, Finding, ImportedChannel, ImportedRule, OzFiles, OzFolder, OzImport, import_oz,
+};
 pub use index::RuleSet;
+pub use matcher::{Matcher, Stepped};
 pub use message::{
     MAX_MESSAGE_UNITS, MAX_TEMPLATE_BYTES, MAX_VALUE_CHARS, Message, Span, SpanKind, Template,
 };

@@ -13,6 +13,7 @@ use crate::error::{Part, RuleError};
 use crate::expr::Expr;
 use crate::index::{GroupKey, RecordKind};
 use crate::message::Template;
+use crate::reads::tokens_of;
 use crate::scope::{Builtin, Field, Labels, Scope};
 use crate::view::{Subject, View};
 
@@ -139,6 +140,8 @@ pub struct Rule {
     #[cfg(test)]
     pub(crate) condition: Option<Expr>,
     pub(crate) accesses: Vec<Access>,
+    /// Tokens whose balances it compares, sorted.
+    pub(crate) tokens: Vec<Address>,
     /// What is left to evaluate once the index found the rule.
     pub(crate) residual: Option<Expr>,
     pub(crate) window: Option<CompiledWindow>,
@@ -223,6 +226,7 @@ impl Rule {
         }
         template.fields().for_each(|field| needs.add(field));
         let Plan { accesses, residual } = plan(condition.as_ref());
+        let tokens = condition.as_ref().map(tokens_of).unwrap_or_default();
         let (id, version, name, notes) = (spec.id, spec.version, spec.name, scope.notes);
         Ok(Self {
             id,
@@ -235,6 +239,7 @@ impl Rule {
             #[cfg(test)]
             condition,
             accesses,
+            tokens,
             residual,
             window,
             template,

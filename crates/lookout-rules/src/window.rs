@@ -4,6 +4,7 @@
 //! condition hold, and again only after the condition stopped holding. So a window's matches depend
 //! on nothing but the records in it, and a state can be rebuilt from the frames of one window back.
 
+mod prune;
 mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -267,52 +268,14 @@ impl WindowState {
         Ok(())
     }
 
-    /// Forgets what only blocks up to `final_height` could bring back, and rules that are gone.
-    pub fn prune(&mut self, rules: &RuleSet, final_height: Height) {
-        let mut final_time = None;
-        while let Some(oldest) = self.journal.front() {
-            if oldest.block.number > final_height {
-                break;
-            }
-            final_time = Some(oldest.time);
-            self.journal.pop_front();
-        }
-        let alive = |key: &StateKey| rules.get(key.0).is_some_and(|r| r.version() == key.1);
-        if let Some(final_time) = final_time {
-            self.forget(rules, final_time);
-        }
-        self.tallies.retain(|key, tally| {
-            // An empty tally may go once no remembered block refers to it.
-            alive(key) && !(tally.entries.is_empty() && tally.count == 0)
-        });
-        self.silences.retain(|key, _| alive(key));
-        self.deadlines.retain(|(_, key)| alive(key));
-        // A rule that comes back is taken up again.
-        self.taken_up = TakenUp(None);
+    /// Whether no window holds anything and no silence has begun.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.tallies.is_empty() && self.silences.is_empty()
     }
 
-    fn forget(&mut self, rules: &RuleSet, final_time: UnixSeconds) {
-        let mut dropped = BTreeMap::new();
-        for (key, tally) in &mut self.tallies {
-            let over_s = rules.get(key.0).and_then(|rule| rule.window_s()).unwrap_or_default();
-            let entries = tally.forget(final_time, over_s);
-            if !entries.is_empty() {
-                dropped.insert(*key, entries);
-            }
-        }
-        // Entries leave a window late, with the record after them. A state to go back to may still
-        // count some that are gone now, although no later record would.
-        for undo in &mut self.journal {
-            for (key, outside, count, sum) in &mut undo.tallies {
-                for (index, entry) in dropped.get(key).into_iter().flatten() {
-                    if index >= outside {
-                        *outside = index + 1;
-                        *count -= entry.count;
-                        *sum -= entry.sum;
-                    }
-                }
-            }
-        }
+    /// The chain.
+    pub fn chain(&self) -> ChainId {
+        self.chain
     }
 
     /// Number of blocks that can be undone.

@@ -133,3 +133,16 @@ fn arguments_without_a_name_or_with_one_twice_get_their_own() {
     let names: Vec<_> = abi.events()[0].params.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["arg0", "x", "x_2", "arg3"]);
 }
+
+#[test]
+fn lines_are_an_abi_too() {
+    let text = "\n// a token\n  event Transfer(address indexed from, address indexed to, uint256 value);\n\nfunction transfer(address to, uint256 value)\n";
+    let abi = Abi::parse(text).unwrap();
+    assert_eq!(abi.events()[0].signature, "Transfer(address,address,uint256)");
+    assert_eq!(abi.functions()[0].signature, "transfer(address,uint256)");
+    let wrong = error("event A()\nhello");
+    assert!(wrong.contains("entry 1 of the ABI (hello)"), "{wrong}");
+    for no_abi in ["", "hello", "// event A()", "eventful"] {
+        assert!(error(no_abi).contains("not a JSON array"), "{no_abi}");
+    }
+}

@@ -1,0 +1,70 @@
+//! What has to be read for balance rules: a frame has no balances.
+
+use lookout_types::{Address, Asset};
+
+use crate::expr::{Const, ConstSet, Expr};
+use crate::index::RecordKind;
+use crate::rule::Rule;
+use crate::scope::{Builtin, Field};
+
+const TOKEN: Field = Field::Builtin(Builtin::Token);
+
+impl Rule {
+    /// The balances that it watches: of each account the native coin, unless the condition asks for
+    /// a token, and every token that the condition compares `token` with. Empty for every other
+    /// kind of rule.
+    pub fn reads(&self) -> Vec<(Address, Asset)> {
+        let accounts = self.groups.iter().filter(|group| group.kind == RecordKind::Balance);
+        let asks =
+            |access: &crate::access::Access| access.equal.iter().any(|(field, _)| *field == TOKEN);
+        let native = (!self.accesses.iter().all(asks)).then_some(Asset::Native);
+        let tokens = self.tokens.iter().map(|token| Asset::Erc20(*token));
+        let assets: Vec<Asset> = native.into_iter().chain(tokens).collect();
+        let accounts = accounts.filter_map(|group| group.address);
+        accounts.flat_map(|account| assets.iter().map(move |asset| (account, *asset))).collect()
+    }
+}
+
+/// The constants that `token` is compared with, sorted, each once.
+pub(crate) fn tokens_of(condition: &Expr) -> Vec<Address> {
+    let mut tokens = Vec::new();
+    collect(condition, &mut tokens);
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+fn is_token(expr: &Expr) -> bool {
+    matches!(expr, Expr::Field(field) if *field == TOKEN)
+}
+
+/// The checker bounds the depth of the tree, so this recursion is bounded too. A token can stand
+/// nowhere but in a comparison, a list, or a branch of logic.
+fn collect(expr: &Expr, tokens: &mut Vec<Address>) {
+    match expr {
+        Expr::Compare { left, right, .. } if is_token(left) => {
+            if let Expr::Const(Const::Address(token)) = **right {
+                tokens.push(token);
+            }
+        }
+        Expr::InSet { item, set } if is_token(item) => {
+            if let ConstSet::Keys(keys) = &**set {
+                tokens.extend(keys.iter().map(|key| {
+                    let mut token = Address::default();
+                    token.0.copy_from_slice(&key[12..]);
+                    token
+                }));
+            }
+        }
+        Expr::Not(of) => collect(of, tokens),
+        Expr::All(parts) | Expr::Any(parts) => {
+            parts.iter().for_each(|part| collect(part, tokens));
+        }
+        Expr::Choice { condition, yes, no } => {
+            for part in [condition, yes, no] {
+                collect(part, tokens);
+            }
+        }
+        _ => {}
+    }
+}
