@@ -12,6 +12,7 @@ use crate::core::{About, Core, Question};
 use crate::methods;
 use crate::params::array;
 use crate::pool::{Call, Lost, Reject};
+use crate::upstream::Request;
 use crate::verify;
 use crate::{Answer, AnswerMeta, Attempt, Balance, ChainError, Level, Verify};
 
@@ -156,6 +157,7 @@ impl Core {
                 method: methods::known(read.method),
                 params: &params,
                 height: Some(block.number),
+                request: Request::One,
                 deadline: self.pool.deadline(),
                 except: &asked,
             };
@@ -224,6 +226,7 @@ impl Core {
                 method: methods::known("eth_getProof"),
                 params,
                 height: Some(block.number),
+                request: Request::One,
                 deadline: self.pool.deadline(),
                 except: &[],
             };

@@ -11,13 +11,14 @@ use crate::core::Core;
 use crate::heads::Followed;
 use crate::methods;
 use crate::pool::{Call, Reject};
+use crate::upstream::Request;
 use crate::{Answer, Balance, ChainError, ChainSpec, Heads, UpstreamStatus, Verify};
 
 /// One chain and its pool of upstreams. Dropping the last handle ends its background tasks.
 #[derive(Debug)]
 pub struct Chain {
     pub(crate) spec: ChainSpec,
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     _tasks: DropGuard,
 }
 
@@ -209,6 +210,7 @@ impl Core {
             method: methods::known("eth_getBlockByHash"),
             params: &params,
             height: Some(block.number),
+            request: Request::One,
             deadline: self.pool.deadline(),
             except: &[],
         };

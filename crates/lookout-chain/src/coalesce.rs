@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
 
-type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
+type Work<V> = BoxFuture<'static, Option<V>>;
 
-/// Calls under way, by key. The work runs in a task of its own, so that a caller who goes away
-/// cancels nothing for the others.
+/// Calls under way, by key. Everyone who waits drives the work, so that a caller who goes away
+/// cancels nothing for the others, and a lone caller pays for no task of its own. The map itself
+/// keeps no work alive: what nobody waits for any more is cancelled.
 #[derive(Debug)]
-pub(crate) struct Coalesce<K, V>(Arc<Mutex<HashMap<K, Flight<V>>>>);
+pub(crate) struct Coalesce<K, V>(Arc<Mutex<HashMap<K, WeakShared<Work<V>>>>>);
 
 impl<K, V> Default for Coalesce<K, V> {
     fn default() -> Self {
@@ -23,7 +25,7 @@ impl<K, V> Default for Coalesce<K, V> {
 
 /// Removes the key when the work ends, also by a panic.
 struct Landing<K: Eq + Hash, V> {
-    flights: Arc<Mutex<HashMap<K, Flight<V>>>>,
+    flights: Arc<Mutex<HashMap<K, WeakShared<Work<V>>>>>,
     key: K,
 }
 
@@ -46,24 +48,24 @@ where
         key: K,
         work: impl Future<Output = V> + Send + 'static,
     ) -> Option<V> {
-        let flight = {
-            let mut flights = self.0.lock();
-            match flights.get(&key) {
-                Some(flight) => flight.clone(),
-                None => {
-                    let landing = Landing { flights: self.0.clone(), key: key.clone() };
-                    let task = tokio::spawn(async move {
-                        let value = work.await;
-                        drop(landing);
-                        value
-                    });
-                    let flight = task.map(Result::ok).boxed().shared();
-                    flights.insert(key, flight.clone());
-                    flight
-                }
-            }
+        self.flight(key, work).await
+    }
+
+    fn flight(&self, key: K, work: impl Future<Output = V> + Send + 'static) -> Shared<Work<V>> {
+        let mut flights = self.0.lock();
+        if let Some(flight) = flights.get(&key).and_then(WeakShared::upgrade) {
+            return flight;
+        }
+        let landing = Landing { flights: self.0.clone(), key: key.clone() };
+        let landed = async move {
+            let value = AssertUnwindSafe(work).catch_unwind().await.ok();
+            drop(landing);
+            value
         };
-        flight.await
+        let flight = landed.boxed().shared();
+        // Nobody has polled it yet, so it is not done and there is something to point to.
+        flights.extend(flight.downgrade().map(|weak| (key, weak)));
+        flight
     }
 }
 
@@ -106,7 +108,14 @@ mod tests {
                 })
             })
             .collect();
-        tokio::task::yield_now().await;
+        let waiting = |calls: &Coalesce<u8, u64>| {
+            let flight = calls.0.lock().get(&1).and_then(WeakShared::upgrade);
+            flight.and_then(|flight| flight.strong_count()).unwrap_or(0)
+        };
+        // All of them, the leader, and the one that looks.
+        while waiting(&calls) < 1002 {
+            tokio::task::yield_now().await;
+        }
         leader.abort();
         finish.send(42).unwrap();
         for follower in followers {
@@ -114,6 +123,16 @@ mod tests {
         }
         assert_eq!(count.load(Ordering::SeqCst), 1);
         assert!(calls.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_is_cancelled_and_begun_anew() {
+        let calls: Coalesce<u8, u8> = Coalesce::default();
+        let mut forgotten = Box::pin(calls.run(1, std::future::pending()));
+        assert_eq!((&mut forgotten).now_or_never(), None);
+        drop(forgotten);
+        assert!(calls.0.lock().is_empty());
+        assert_eq!(calls.run(1, async { 7 }).await, Some(7));
     }
 
     #[tokio::test]

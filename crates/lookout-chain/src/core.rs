@@ -16,7 +16,7 @@ use crate::coalesce::Coalesce;
 use crate::heads::{Canonical, Followed, Follower, HeaderRules, Standing};
 use crate::methods::{Method, Shape};
 use crate::pool::{Call, Lost, Pool, Reject, Won};
-use crate::upstream::{Identity, Upstream};
+use crate::upstream::{Identity, Request, Upstream};
 use crate::{Answer, AnswerMeta, ChainError, ChainSpec, Heads, Level};
 
 /// Longest wait for upstreams to report a head that an answer has just told of.
@@ -223,6 +223,7 @@ impl Core {
             method: question.method,
             params: &question.params,
             height,
+            request: Request::One,
             deadline: self.pool.deadline(),
             except: &[],
         };

@@ -94,6 +94,7 @@ impl ChainError {
             Self::Node(error) => match judge(error) {
                 NodeVerdict::Client => ErrorKind::Invalid,
                 NodeVerdict::Fault(Fault::Missing) => ErrorKind::NotFound,
+                NodeVerdict::Fault(Fault::Wide(_)) => ErrorKind::Invalid,
                 NodeVerdict::Fault(_) => ErrorKind::Upstream,
             },
             Self::Method(_) | Self::Invalid(_) => ErrorKind::Invalid,

@@ -21,6 +21,7 @@ mod model;
 mod params;
 mod pool;
 mod rpc;
+mod source;
 mod upstream;
 mod verify;
 mod wire;
@@ -33,3 +34,6 @@ pub use model::{
     Answer, AnswerMeta, Balance, ChainSpec, Heads, Level, PoolSettings, UpstreamSpec,
     UpstreamState, UpstreamStatus, Verify, redact,
 };
+#[doc(hidden)]
+pub use source::stage;
+pub use source::{Source, SourceBlock, SourceError, SourceHeader, Wants};

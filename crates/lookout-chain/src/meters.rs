@@ -8,8 +8,8 @@ pub(crate) fn describe() {
     describe_counter!("lookout_upstream_calls_total", "Calls sent to an upstream");
     describe_counter!(
         "lookout_upstream_errors_total",
-        "Calls that an upstream failed, by class: connection, timeout, status, rate_limit, \
-         garbage, too_large, internal, unsupported, not_found, off_branch, lie"
+        "Calls that an upstream failed, by class: connection, timeout, status, range, \
+         rate_limit, garbage, too_large, internal, unsupported, not_found, off_branch, lie"
     );
     describe_counter!(
         "lookout_upstream_hedges_total",
@@ -23,5 +23,14 @@ pub(crate) fn describe() {
     describe_gauge!("lookout_upstream_head_lag_blocks", "Blocks behind the agreed head");
     describe_gauge!("lookout_chain_head_number", "Height of the agreed head");
     describe_counter!("lookout_chain_reorgs_total", "Reorgs followed");
+    describe_counter!(
+        "lookout_source_doubts_total",
+        "Blocks whose bloom may contain more logs than an upstream gave, by how that was settled: \
+         confirmed by another upstream, proved by receipts, completed by another answer"
+    );
+    describe_counter!(
+        "lookout_source_unproved_blocks_total",
+        "Blocks taken on an upstream's word, as they cannot be recomputed or confirmed"
+    );
     describe_histogram!("lookout_chain_reorg_depth_blocks", "Blocks that a reorg abandoned");
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::methods::{self, Method, Shape};
 use crate::model::{ChainSpec, PoolSettings};
-use crate::upstream::{Fault, Identity, NodeVerdict, TailLatency, Upstream, judge};
+use crate::upstream::{Fault, Identity, NodeVerdict, Request, TailLatency, Upstream, judge};
 use crate::wire::Reply;
 use crate::{Attempt, ChainError, NodeError};
 
@@ -26,6 +26,9 @@ const ROUND_PAUSE: Duration = Duration::from_millis(100);
 const HEDGE_AFTER_MIN: Duration = Duration::from_millis(2);
 /// Hedges that may be saved up in quiet times.
 const HEDGES_SAVED_MAX: f64 = 10.0;
+
+/// JSON-RPC code of a limit that was exceeded, of whatever kind (EIP-1474).
+pub(crate) const LIMIT_EXCEEDED: i64 = -32005;
 
 /// Upstreams whose "nothing" is believed. A client that waits for a receipt asks often, so two
 /// must do there; a block that is known to exist is worth asking everyone.
@@ -64,6 +67,7 @@ pub(crate) struct Call<'a> {
     pub(crate) params: &'a str,
     /// The answer needs an upstream that has at least this block.
     pub(crate) height: Option<Height>,
+    pub(crate) request: Request,
     pub(crate) deadline: Instant,
     /// Upstreams that have said their word already and are not asked again.
     pub(crate) except: &'a [Arc<str>],
@@ -79,6 +83,8 @@ pub(crate) enum Reject {
     OffBranch,
     /// It contradicts what is known.
     Lie(String),
+    /// It is an error after all, of a call in a batch.
+    Error(NodeError),
 }
 
 /// An accepted answer.
@@ -99,6 +105,8 @@ pub(crate) enum Lost {
     Absent(NodeError),
     /// Upstreams answered about blocks that are not on the followed chain.
     OffBranch(ChainError),
+    /// No upstream takes a request of this form or size; a smaller one may pass.
+    Refused(ChainError),
     /// A transaction that an earlier try seems to have sent: the network knows it already.
     SentBefore(NodeError),
     /// Anything else.
@@ -111,7 +119,7 @@ impl Lost {
         match self {
             Self::Nothing(..) | Self::Absent(_) => missing(),
             Self::SentBefore(error) => ChainError::Node(error),
-            Self::OffBranch(error) | Self::Failed(error) => error,
+            Self::OffBranch(error) | Self::Refused(error) | Self::Failed(error) => error,
         }
     }
 }
@@ -124,6 +132,7 @@ struct Tries {
     /// Whether anything failed that may work at the next try; a lie stays one.
     may_pass: bool,
     off_branch: bool,
+    refused: bool,
     nothing: Option<(Bytes, Arc<str>)>,
     node_error: Option<(NodeError, Fault)>,
     /// The node's word on the request itself; final.
@@ -133,6 +142,22 @@ struct Tries {
 impl Tries {
     fn believes_nothing(&self, method: &Method) -> bool {
         self.nothing.is_some() && self.tried.len() >= words_for_nothing(method)
+    }
+}
+
+impl Tries {
+    /// Notes a node's error and what it means for routing; `None` when it is the last word.
+    fn note_error(&mut self, error: NodeError) -> Option<Fault> {
+        match judge(&error) {
+            NodeVerdict::Client => {
+                self.client_error = Some(error);
+                None
+            }
+            NodeVerdict::Fault(fault) => {
+                self.node_error = Some((error, fault.clone()));
+                Some(fault)
+            }
+        }
     }
 }
 
@@ -204,7 +229,7 @@ impl Pool {
                 break;
             }
         }
-        Err(self.lost(tries))
+        Err(self.lost(call, tries))
     }
 
     /// Runs the call on `first`, and on a second upstream when the first is slow.
@@ -220,14 +245,14 @@ impl Pool {
             let (upstream, params) = (self.upstreams[i].clone(), params.clone());
             async move {
                 let begun = Instant::now();
-                (i, begun, upstream.call(call.method, &params).await)
+                (i, begun, upstream.call_as(call.method, &params, call.request).await)
             }
         };
         let mut under_way = FuturesUnordered::new();
         tries.tried.push(first);
         under_way.push(start(first));
         self.save_hedge();
-        let mut hedge_at = self.hedge_at(call.method);
+        let mut hedge_at = self.hedge_at(call);
         loop {
             let hedge = async {
                 match hedge_at {
@@ -239,8 +264,10 @@ impl Pool {
                 biased;
                 answered = under_way.next() => {
                     let (i, begun, outcome) = answered?;
-                    if let Some(won) = self.weigh(i, call.method, outcome, accept, tries) {
-                        self.tails[call.method.index].record(begun.elapsed());
+                    if let Some(won) = self.weigh(i, call, outcome, accept, tries) {
+                        if call.request == Request::One {
+                            self.tails[call.method.index].record(begun.elapsed());
+                        }
                         if !under_way.is_empty() {
                             // A loser that is dropped is never timed, and so never avoided.
                             tokio::spawn(async move { while under_way.next().await.is_some() {} });
@@ -266,12 +293,12 @@ impl Pool {
     fn weigh<T>(
         &self,
         i: usize,
-        method: &'static Method,
+        call: Call<'_>,
         outcome: Result<Reply, Fault>,
         accept: &impl Fn(&Bytes) -> Result<T, Reject>,
         tries: &mut Tries,
     ) -> Option<Won<T>> {
-        let upstream = &self.upstreams[i];
+        let (upstream, method) = (&self.upstreams[i], call.method);
         let fault = match outcome {
             Ok(Reply::Result(result)) => match accept(&result) {
                 Ok(value) => return Some(Won { result, value, upstream: upstream.name.clone() }),
@@ -290,20 +317,27 @@ impl Pool {
                         method = method.name, "rejected an answer: {fault}");
                     fault
                 }
-            },
-            Ok(Reply::Error(error)) => match judge(&error) {
-                NodeVerdict::Client => {
-                    tries.client_error = Some(error);
-                    return None;
-                }
-                NodeVerdict::Fault(fault) => {
-                    tries.node_error = Some((error, fault.clone()));
+                Err(Reject::Error(error)) => {
+                    let fault = tries.note_error(error)?;
+                    upstream.note_fault(method, &fault);
                     fault
                 }
             },
+            Ok(Reply::Error(error)) => tries.note_error(error)?,
             Err(fault) => fault,
         };
-        tries.may_pass |= !matches!(fault, Fault::Lie(_) | Fault::TooLarge(_));
+        tries.refused |= match call.request {
+            Request::One => false,
+            // Some answer a batch as if it were one call, and badly.
+            Request::Batch => {
+                matches!(fault, Fault::TooLarge(_) | Fault::Refused(_) | Fault::Wire(_))
+            }
+            Request::Range(_) => matches!(fault, Fault::Wide(_)),
+        };
+        tries.may_pass |= !matches!(
+            fault,
+            Fault::Lie(_) | Fault::TooLarge(_) | Fault::Refused(_) | Fault::Wide(_)
+        );
         let attempt = Attempt { upstream: upstream.name.to_string(), problem: fault.to_string() };
         // Further rounds mostly repeat what the first one said.
         if !tries.attempts.contains(&attempt) {
@@ -312,16 +346,33 @@ impl Pool {
         None
     }
 
-    fn lost(&self, tries: Tries) -> Lost {
-        if let Some((result, upstream)) = tries.nothing {
+    /// Books a lie that was found only after the answer was accepted.
+    pub(crate) fn note_lie(&self, upstream: &str, method: &'static Method, what: &str) {
+        let Some(upstream) = self.upstreams.iter().find(|own| &*own.name == upstream) else {
+            return;
+        };
+        let fault = Fault::Lie(what.to_owned());
+        upstream.note_fault(method, &fault);
+        tracing::warn!(chain = %self.chain, upstream = %upstream.name,
+            method = method.name, "rejected an answer: {fault}");
+    }
+
+    fn lost(&self, call: Call<'_>, mut tries: Tries) -> Lost {
+        if let Some((result, upstream)) = tries.nothing.take() {
             return Lost::Nothing(result, upstream);
         }
         let chain = self.chain.to_string();
-        match tries.node_error {
+        match tries.node_error.take() {
             Some((error, Fault::Missing)) => Lost::Absent(error),
             // The node's own error tells a client more than ours would. A rate limit does not:
             // it is between us and the upstream.
-            Some((error, Fault::Unsupported | Fault::Internal)) => {
+            Some((error, Fault::Unsupported | Fault::Internal | Fault::Wide(_))) => {
+                Lost::Failed(ChainError::Node(error))
+            }
+            // "limit exceeded" may mean the width of the range as well.
+            Some((error, Fault::RateLimited { .. }))
+                if error.code == LIMIT_EXCEEDED && matches!(call.request, Request::Range(2..)) =>
+            {
                 Lost::Failed(ChainError::Node(error))
             }
             _ if tries.attempts.is_empty() => Lost::Failed(ChainError::Unavailable {
@@ -329,8 +380,13 @@ impl Pool {
                 reason: "no upstream may be called now".to_owned(),
             }),
             _ => {
-                let error = ChainError::Upstreams { chain, attempts: tries.attempts };
-                if tries.off_branch { Lost::OffBranch(error) } else { Lost::Failed(error) }
+                let attempts = std::mem::take(&mut tries.attempts);
+                let error = ChainError::Upstreams { chain, attempts };
+                match tries {
+                    Tries { off_branch: true, .. } => Lost::OffBranch(error),
+                    Tries { refused: true, .. } => Lost::Refused(error),
+                    _ => Lost::Failed(error),
+                }
             }
         }
     }
@@ -359,14 +415,20 @@ impl Pool {
         let open = |i: &usize| {
             let upstream = &self.upstreams[*i];
             // An upstream that has not shown its chain id could answer for another chain.
+            let seen = upstream.head().map(|seen| seen.block.number);
+            let reaches = || call.height.is_none_or(|height| seen.is_some_and(|own| own >= height));
+            // Logs above an upstream's head are none, which looks like an answer.
+            let pinned = matches!(call.request, Request::Range(_));
             let allowed = upstream.identity() == Identity::Right
+                && (!pinned || reaches())
                 && upstream.paused_until(now).is_none()
                 && !call.except.contains(&upstream.name);
             let strictly = || {
-                let seen = upstream.head().map(|seen| seen.block.number);
-                upstream.ready(call.method, now)
-                    && !upstream.is_lagging()
-                    && call.height.is_none_or(|height| seen.is_some_and(|own| own >= height))
+                let narrow = match call.request {
+                    Request::Range(blocks) => upstream.takes_range(blocks, now),
+                    Request::One | Request::Batch => true,
+                };
+                upstream.ready(call.method, now) && !upstream.is_lagging() && reaches() && narrow
             };
             !tried.contains(i) && allowed && (!strict || strictly())
         };
@@ -387,11 +449,13 @@ impl Pool {
     }
 
     /// When to send a second call: at the tail of what this method took lately.
-    fn hedge_at(&self, method: &Method) -> Option<Instant> {
-        if method.shape == Shape::Send || self.upstreams.len() < 2 {
+    fn hedge_at(&self, call: Call<'_>) -> Option<Instant> {
+        // A long answer takes its time: a second one would take as long.
+        let single = call.request == Request::One && call.method.shape != Shape::Send;
+        if !single || self.upstreams.len() < 2 {
             return None;
         }
-        let p95 = self.tails[method.index].p95()?;
+        let p95 = self.tails[call.method.index].p95()?;
         Some(Instant::now() + p95.max(HEDGE_AFTER_MIN))
     }
 

@@ -14,6 +14,7 @@ use crate::heads::{Canonical, Followed};
 use crate::methods::{self, Method, Shape};
 use crate::params::{LogFilter, Params, array};
 use crate::pool::{Call, Lost};
+use crate::upstream::Request;
 use crate::{Answer, AnswerMeta, ChainError, Heads};
 
 /// Heights this far below the window are fetched so that they resolve from then on.
@@ -416,6 +417,7 @@ impl Core {
             method,
             params: text,
             height: None,
+            request: Request::One,
             deadline: self.pool.deadline(),
             except: &[],
         };

@@ -33,6 +33,15 @@ struct Envelope<'a> {
     error: Option<&'a RawValue>,
 }
 
+#[derive(Deserialize)]
+struct BatchItem<'a> {
+    id: u64,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
 fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
 }
@@ -57,6 +66,96 @@ pub(crate) fn request_body(id: u64, method: &str, params: &str) -> Vec<u8> {
     body.extend_from_slice(params.as_bytes());
     body.push(b'}');
     body
+}
+
+/// Id of calls that are alone in their request.
+pub(crate) const ID: u64 = 1;
+
+/// How most nodes begin an answer to the call with [`ID`] whose result is a list.
+const OPENING: &[u8] = br#"{"jsonrpc":"2.0","id":1,"result":["#;
+
+/// The body of several calls of one method: a parameter array a line, ids counted from 0.
+pub(crate) fn batch_body(method: &str, params: &str) -> Vec<u8> {
+    let mut body = vec![b'['];
+    for (id, params) in (0_u64..).zip(params.lines()) {
+        if id > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&request_body(id, method, params));
+    }
+    body.push(b']');
+    body
+}
+
+/// Reads the answer to a batch: the whole of it where it is a list, else what it says.
+pub(crate) fn parse_batch_reply(body: &Bytes) -> Result<Reply, WireError> {
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Ok(Reply::Result(body.clone()));
+    }
+    match parse_reply(body)? {
+        Reply::Error(error) => Ok(Reply::Error(error)),
+        Reply::Result(_) => Err(WireError::NotJsonRpc),
+    }
+}
+
+/// Why a batch has no results.
+#[derive(Debug)]
+pub(crate) enum BatchError {
+    /// It is no answer to the batch.
+    Wire(WireError),
+    /// A call of it failed; the first that did.
+    Node(NodeError),
+}
+
+/// The results of a batch of `count` calls, in the order of the calls, without copying them.
+pub(crate) fn parse_batch(body: &Bytes, count: usize) -> Result<Vec<Bytes>, BatchError> {
+    let items: Vec<BatchItem<'_>> =
+        serde_json::from_slice(body).map_err(|_| BatchError::Wire(WireError::NotJsonRpc))?;
+    let mut results = vec![None; count];
+    for item in items {
+        let place = usize::try_from(item.id).ok().and_then(|id| results.get_mut(id));
+        let Some(place) = place else { return Err(BatchError::Wire(WireError::NotJsonRpc)) };
+        match (item.error, item.result) {
+            (Some(raw), _) => {
+                return Err(node_error(raw).map_or_else(BatchError::Wire, BatchError::Node));
+            }
+            (None, Some(raw)) if place.is_none() => {
+                *place = Some(body.slice_ref(raw.get().as_bytes()));
+            }
+            (None, _) => return Err(BatchError::Wire(WireError::Empty)),
+        }
+    }
+    let whole: Option<Vec<Bytes>> = results.into_iter().collect();
+    whole.ok_or(BatchError::Wire(WireError::Empty))
+}
+
+/// Single answers as one to a batch.
+pub(crate) fn joined(replies: &[Reply]) -> Bytes {
+    let mut body = vec![b'['];
+    for (id, reply) in replies.iter().enumerate() {
+        let (name, raw) = match reply {
+            Reply::Result(result) => ("result", &result[..]),
+            Reply::Error(error) => ("error", error.raw.get().as_bytes()),
+        };
+        if id > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(format!("{{\"id\":{id},\"{name}\":").as_bytes());
+        body.extend_from_slice(raw);
+        body.push(b'}');
+    }
+    body.push(b']');
+    body.into()
+}
+
+/// Reads an answer whose result is a long list, without going through it where the answer begins
+/// as most do. A strict reader of the result must follow: what comes after it is not checked.
+pub(crate) fn parse_open_reply(body: &Bytes) -> Result<Reply, WireError> {
+    let trimmed = body.trim_ascii_end();
+    if body.starts_with(OPENING) && trimmed.ends_with(b"]}") {
+        return Ok(Reply::Result(body.slice(OPENING.len() - 1..trimmed.len() - 1)));
+    }
+    parse_reply(body)
 }
 
 /// Reads an answer without copying its result.
@@ -112,6 +211,48 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_batch_is_sorted_by_id_and_must_be_whole() {
+        assert_eq!(
+            batch_body("eth_x", "[1]\n[2]"),
+            br#"[{"jsonrpc":"2.0","id":0,"method":"eth_x","params":[1]},{"jsonrpc":"2.0","id":1,"method":"eth_x","params":[2]}]"#
+        );
+        let parse = |body: &'static str| parse_batch(&Bytes::from_static(body.as_bytes()), 2);
+        let whole = parse(r#"[{"id":1,"result":null},{"id":0,"result":{"a": 1}}]"#).unwrap();
+        assert_eq!(whole, [r#"{"a": 1}"#, "null"]);
+        for bad in [
+            r#"[{"id":0,"result":1}]"#,
+            r#"[{"id":0,"result":1},{"id":0,"result":1}]"#,
+            r#"[{"id":0,"result":1},{"id":2,"result":1}]"#,
+            r#"[{"id":0,"result":1},{"id":1}]"#,
+            r#"[{"id":0,"result":1},{"result":1}]"#,
+            "{}",
+        ] {
+            assert!(matches!(parse(bad), Err(BatchError::Wire(_))), "{bad}");
+        }
+        match parse(r#"[{"id":0,"result":1},{"id":1,"error":{"code":-32005,"message":"slow"}}]"#) {
+            Err(BatchError::Node(error)) => assert_eq!(error.code, -32005),
+            other => panic!("{other:?}"),
+        }
+        let singles = [Reply::Result("7".into()), Reply::Result("null".into())];
+        assert_eq!(parse_batch(&joined(&singles), 2).unwrap(), ["7", "null"]);
+    }
+
+    #[test]
+    fn an_open_answer_ends_where_its_body_does() {
+        let open = |body: &'static str| match parse_open_reply(&Bytes::from_static(body.as_bytes()))
+        {
+            Ok(Reply::Result(bytes)) => bytes,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(open("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":[1,2]}\n"), "[1,2]");
+        assert_eq!(open("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":[]}"), "[]");
+        assert_eq!(open(r#"{"id":1,"result":[1],"jsonrpc":"2.0"}"#), "[1]");
+        // Whoever reads this strictly sees that it is no list.
+        let forged = open(r#"{"jsonrpc":"2.0","id":1,"result":[1],"error":[2]}"#);
+        assert!(serde_json::from_slice::<Vec<u64>>(&forged).is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::methods;
 use crate::pool::{Call, Lost, Pool, Reject};
+use crate::upstream::Request;
 use crate::verify::{self, VerifyError};
 use crate::{Heads, Level};
 use agree::Vote;
@@ -303,6 +304,7 @@ impl Follower {
             method: methods::known("eth_getBlockByHash"),
             params: &params,
             height: Some(height),
+            request: Request::One,
             deadline: self.pool.deadline(),
             except: &[],
         };

@@ -115,6 +115,7 @@ async fn ask(pool: &Pool, method: &'static str) -> Result<Bytes, Lost> {
         method: methods::known(method),
         params: "[]",
         height: None,
+        request: Request::One,
         deadline: pool.deadline(),
         except: &[],
     };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::refusal::{Refusal, range_refusal};
 use crate::NodeError;
 use crate::wire::WireError;
 
@@ -16,6 +17,10 @@ pub(crate) enum Fault {
     Timeout(Duration),
     #[error("answered HTTP status {0}")]
     Status(u16),
+    #[error("refused the request's form or size with HTTP status {0}")]
+    Refused(u16),
+    #[error("takes no range of so many blocks or results")]
+    Wide(Refusal),
     #[error("is rate limiting")]
     RateLimited { retry_after: Option<Duration> },
     #[error("{0}")]
@@ -40,7 +45,8 @@ impl Fault {
         match self {
             Self::Connect | Self::Broken => "connection",
             Self::Timeout(_) => "timeout",
-            Self::Status(_) => "status",
+            Self::Status(_) | Self::Refused(_) => "status",
+            Self::Wide(_) => "range",
             Self::RateLimited { .. } => "rate_limit",
             Self::Wire(_) => "garbage",
             Self::TooLarge(_) => "too_large",
@@ -64,7 +70,12 @@ impl Fault {
     pub(crate) fn counts(&self) -> bool {
         !matches!(
             self,
-            Self::RateLimited { .. } | Self::Missing | Self::Unsupported | Self::OffBranch
+            Self::RateLimited { .. }
+                | Self::Missing
+                | Self::Unsupported
+                | Self::OffBranch
+                | Self::Refused(_)
+                | Self::Wide(_)
         )
     }
 }
@@ -132,6 +143,10 @@ pub(crate) fn judge(error: &NodeError) -> NodeVerdict {
     if error.code == 3 || text.starts_with("execution reverted") {
         return NodeVerdict::Client;
     }
+    // Before rate limits: providers use -32005 for both.
+    if let Some(refusal) = range_refusal(error) {
+        return NodeVerdict::Fault(Fault::Wide(refusal));
+    }
     if matches!(error.code, -32005 | 429) || says(&RATE_LIMITS) {
         return NodeVerdict::Fault(Fault::RateLimited { retry_after: None });
     }
@@ -181,5 +196,7 @@ mod tests {
         check(-32000, "missing trie node 12ab", NodeVerdict::Fault(Fault::Missing));
         check(-32603, "Internal error", NodeVerdict::Fault(Fault::Internal));
         check(-32000, "request timed out", NodeVerdict::Fault(Fault::Internal));
+        let wide = NodeVerdict::Fault(Fault::Wide(Refusal::default()));
+        check(-32005, "query returned more than 10000 results", wide);
     }
 }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use url::Url;
 
+use super::Request;
 use super::fault::Fault;
 use crate::redact;
 use crate::wire::{self, Reply};
@@ -49,16 +50,21 @@ impl HttpTransport {
         &self,
         method: &str,
         params: &str,
+        request: Request,
         timeout: Duration,
     ) -> Result<Reply, Fault> {
-        let exchange = self.exchange(wire::request_body(1, method, params));
+        let body = match request {
+            Request::Batch => wire::batch_body(method, params),
+            Request::One | Request::Range(_) => wire::request_body(wire::ID, method, params),
+        };
+        let exchange = self.exchange(body, request);
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(Fault::Timeout(timeout)),
         }
     }
 
-    async fn exchange(&self, body: Vec<u8>) -> Result<Reply, Fault> {
+    async fn exchange(&self, body: Vec<u8>, request: Request) -> Result<Reply, Fault> {
         let sent = self
             .client
             .post(self.url.clone())
@@ -75,9 +81,18 @@ impl HttpTransport {
             }
         }
         let body = self.read(&mut response).await?;
-        match wire::parse_reply(&body) {
+        let reply = match request {
+            Request::One => wire::parse_reply(&body),
+            Request::Batch => wire::parse_batch_reply(&body),
+            Request::Range(_) => wire::parse_open_reply(&body),
+        };
+        match reply {
             // Several nodes send JSON-RPC errors with a 4xx status; the error is what counts.
             Ok(reply @ Reply::Error(_)) => Ok(reply),
+            _ if status.as_u16() == 413 => Err(Fault::Refused(413)),
+            _ if request == Request::Batch && matches!(status.as_u16(), 400 | 405 | 422) => {
+                Err(Fault::Refused(status.as_u16()))
+            }
             _ if !status.is_success() => Err(Fault::Status(status.as_u16())),
             Ok(reply) => Ok(reply),
             Err(wrong) => Err(wrong.into()),
@@ -97,7 +112,10 @@ impl HttpTransport {
         let Some(second) = response.chunk().await.map_err(|e| transport_fault(&e))? else {
             return if first.len() > cap { Err(Fault::TooLarge(cap)) } else { Ok(first) };
         };
-        let mut whole = BytesMut::from(&first[..]);
+        // An announced length is at most the cap here.
+        let room = usize::try_from(announced).unwrap_or(0).max(first.len() + second.len());
+        let mut whole = BytesMut::with_capacity(room);
+        whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
         while let Some(chunk) = response.chunk().await.map_err(|e| transport_fault(&e))? {
             if whole.len() + chunk.len() > cap {

@@ -5,6 +5,7 @@ mod budget;
 mod fault;
 mod http;
 mod latency;
+mod refusal;
 mod ws;
 
 use std::sync::Arc;
@@ -26,10 +27,13 @@ use breaker::Breaker;
 use budget::Budget;
 pub(crate) use fault::{Fault, NodeVerdict, judge};
 pub(crate) use latency::{PeakEwma, TailLatency};
+pub(crate) use refusal::{Refusal, range_refusal};
 pub(crate) use ws::Subscription;
 
 /// How long a method that was refused is not asked of this upstream again; nodes get upgraded.
 const UNSUPPORTED_FOR: Duration = Duration::from_mins(10);
+/// How long the widest range that an upstream said it takes is believed; plans get upgraded.
+const RANGE_MAX_FOR: Duration = Duration::from_mins(10);
 /// Polls without an answer before an upstream counts as out of touch.
 const POLLS_MISSED_MAX: u32 = 5;
 
@@ -37,6 +41,20 @@ const POLLS_MISSED_MAX: u32 = 5;
 enum Transport {
     Http(http::HttpTransport),
     Ws(ws::WsTransport),
+}
+
+/// How a call's parameters are sent, and what it may fail of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// One call; its parameters are a JSON array.
+    One,
+    /// Several calls of one method in one request: a parameter array a line. The answer is the
+    /// whole JSON array of answers, for [`crate::wire::parse_batch`].
+    Batch,
+    /// One call about a range of so many blocks, of which an upstream may refuse the width and
+    /// for which it must have the last block. The answer is for a strict reader: it may be
+    /// followed by what is no JSON.
+    Range(u64),
 }
 
 /// Whether the upstream serves the configured chain.
@@ -70,6 +88,8 @@ pub(crate) struct Upstream {
     method_breakers: Vec<Breaker>,
     /// Per method: until when it is not asked, as the node said that it does not know it.
     unsupported: Vec<Mutex<Option<Instant>>>,
+    /// The most blocks that it said it takes in one range, and until when that is believed.
+    range_max: Mutex<Option<(u64, Instant)>>,
     latency: PeakEwma,
     in_flight: AtomicU32,
     identity: AtomicU32,
@@ -140,6 +160,7 @@ impl Upstream {
             breaker: Breaker::default(),
             method_breakers: (0..methods::COUNT).map(|_| Breaker::default()).collect(),
             unsupported: (0..methods::COUNT).map(|_| Mutex::default()).collect(),
+            range_max: Mutex::default(),
             latency: PeakEwma::default(),
             in_flight: AtomicU32::new(0),
             identity: AtomicU32::new(Identity::Unknown as u32),
@@ -154,16 +175,35 @@ impl Upstream {
 
     /// Sends one call and keeps the books: latency, breakers, budget, counters.
     pub(crate) async fn call(&self, method: &'static Method, params: &str) -> Result<Reply, Fault> {
+        self.call_as(method, params, Request::One).await
+    }
+
+    /// The same for any form of call.
+    pub(crate) async fn call_as(
+        &self,
+        method: &'static Method,
+        params: &str,
+        request: Request,
+    ) -> Result<Reply, Fault> {
         let start = Instant::now();
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.meters.calls.increment(1);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let under_way = InFlight(&self.in_flight);
         let sent = match &self.transport {
-            Transport::Http(http) => http.call(method.name, params, self.call_timeout).await,
-            Transport::Ws(ws) => ws.call(method.name, params, self.call_timeout).await,
+            Transport::Http(http) => {
+                http.call(method.name, params, request, self.call_timeout).await
+            }
+            Transport::Ws(ws) => ws.call_as(method.name, params, request, self.call_timeout).await,
         };
         drop(under_way);
+        let sent = sent.map_err(|fault| match (request, fault) {
+            // Too much to read, or to send: fewer blocks may pass.
+            (Request::Range(2..), Fault::TooLarge(_) | Fault::Refused(_)) => {
+                Fault::Wide(Refusal::default())
+            }
+            (_, fault) => fault,
+        });
         let now = Instant::now();
         let took = now - start;
         self.meters.seconds.record(took.as_secs_f64());
@@ -209,6 +249,9 @@ impl Upstream {
             Fault::Unsupported => {
                 *self.unsupported[method.index].lock() = Some(now + UNSUPPORTED_FOR);
             }
+            Fault::Wide(Refusal { stated: Some(blocks), .. }) => {
+                *self.range_max.lock() = Some((*blocks, now + RANGE_MAX_FOR));
+            }
             // A peak of the timeout's size steers the next calls elsewhere.
             Fault::Timeout(limit) => self.latency.record(*limit, now),
             _ => {}
@@ -221,6 +264,11 @@ impl Upstream {
             && self.method_breakers[method.index].allows(now)
             && self.unsupported[method.index].lock().is_none_or(|until| now >= until)
             && self.budget.paused_until(now).is_none()
+    }
+
+    /// Whether a range of so many blocks is within what it said it takes.
+    pub(crate) fn takes_range(&self, blocks: u64, now: Instant) -> bool {
+        self.range_max.lock().is_none_or(|(max, until)| now >= until || blocks <= max)
     }
 
     /// Takes one call from the rate budget.

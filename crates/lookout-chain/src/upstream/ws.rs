@@ -16,6 +16,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::Request;
 use super::fault::Fault;
 use crate::wire::{self, Reply};
 
@@ -82,12 +83,23 @@ impl WsTransport {
         self.heads.clone()
     }
 
-    pub(super) async fn call(
+    /// A batch is sent as single calls: a socket has no round trips to save.
+    pub(super) async fn call_as(
         &self,
         method: &str,
         params: &str,
+        request: Request,
         timeout: Duration,
     ) -> Result<Reply, Fault> {
+        if request != Request::Batch {
+            return self.call(method, params, timeout).await;
+        }
+        let calls = params.lines().map(|params| self.call(method, params, timeout));
+        let replies = futures_util::future::try_join_all(calls).await?;
+        Ok(Reply::Result(wire::joined(&replies)))
+    }
+
+    async fn call(&self, method: &str, params: &str, timeout: Duration) -> Result<Reply, Fault> {
         let (answer, wait) = oneshot::channel();
         let call = Outgoing { method: method.into(), params: params.into(), answer };
         self.calls.try_send(call).map_err(|_| Fault::Connect)?;

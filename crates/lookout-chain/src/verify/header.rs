@@ -30,7 +30,7 @@ pub(crate) struct HeaderInfo {
     pub(crate) logs_bloom: Bloom,
     /// Whether it has fields of its own. Such a chain may also compute its roots in its own way,
     /// so a mismatch below it is no proof of a lie.
-    pub(super) foreign: bool,
+    pub(crate) foreign: bool,
 }
 
 json_object! {

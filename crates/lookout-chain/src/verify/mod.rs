@@ -15,6 +15,7 @@ mod json;
 mod logs;
 mod proof;
 mod receipt;
+mod records;
 mod transaction;
 
 pub(crate) use block::{check_block, check_receipts_in_block};
@@ -23,7 +24,8 @@ pub(crate) use header::{HeaderInfo, check_asked, check_header, check_parent, par
 pub(crate) use logs::{LogsFinding, check_logs};
 pub(crate) use proof::check_account_proof;
 pub(crate) use receipt::{check_receipt, check_receipts};
-pub(crate) use transaction::check_transaction;
+pub(crate) use records::{Records, read_logs, read_records, read_transaction_hashes};
+pub(crate) use transaction::{bor_state_sync_hash, check_transaction};
 
 /// What a check found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,4 +44,4 @@ impl Finding {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,7 @@
 mod anvil;
 mod chains;
 mod corruption;
-mod data;
+pub(crate) mod data;
 mod proofs;
 mod quirks;
 mod recorded;

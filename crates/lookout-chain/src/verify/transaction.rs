@@ -90,7 +90,7 @@ pub(crate) fn check_transaction(tx_json: &[u8], asked: Hash) -> Result<Finding, 
 /// Bor's hash of the transaction that stands for a sprint's state syncs.
 ///
 /// It is listed with the block's transactions, receipts and logs but is under none of its roots.
-pub(super) fn bor_state_sync_hash(block: BlockRef) -> B256 {
+pub(crate) fn bor_state_sync_hash(block: BlockRef) -> B256 {
     let number = block.number.to_be_bytes();
     keccak256([b"matic-bor-receipt-".as_slice(), &number, &block.hash.0].concat())
 }

@@ -12,7 +12,7 @@ pub(super) const MAINNET: std::ops::RangeInclusive<u64> = 22_431_080..=22_431_09
 /// A recorded file, or `None` with a loud note when the recorded data are not here.
 #[expect(clippy::disallowed_methods, reason = "where test data are is not configuration")]
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-pub(super) fn recorded(path: &str) -> Option<Vec<u8>> {
+pub(crate) fn recorded(path: &str) -> Option<Vec<u8>> {
     let root = std::env::var("LOOKOUT_TEST_DATA").map_or_else(
         |_| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
         PathBuf::from,
@@ -38,13 +38,13 @@ pub(super) fn full_blocks() -> Vec<Vec<u8>> {
 }
 
 /// One of the answers of an anvil 1.7.1 that mined three blocks.
-pub(super) fn anvil(answer: &str) -> Vec<u8> {
+pub(crate) fn anvil(answer: &str) -> Vec<u8> {
     let all = include_str!("../../../testdata/anvil-1.7.1.json");
     let all: BTreeMap<&str, &RawValue> = serde_json::from_str(all).unwrap();
     all[answer].get().as_bytes().to_vec()
 }
 
-pub(super) fn value(json: &[u8]) -> Value {
+pub(crate) fn value(json: &[u8]) -> Value {
     serde_json::from_slice(json).unwrap()
 }
 

@@ -1,0 +1,8 @@
+//! Sources over small chains, honest upstreams and lying ones.
+
+mod decode;
+mod flow;
+mod node;
+mod recorded;
+mod scene;
+mod whole;
