@@ -34,6 +34,10 @@ run: ## serve with your own lookout.toml, or public Ethereum and Polygon endpoin
 test: tools ## all tests, against real parts
 	@$(CARGO) test --workspace $(ARGS)
 
+.PHONY: soak
+soak: tools ## the random test of reorgs, crashes and faults with 2,000 seeds: about an hour; SEEDS=… for others
+	@LOOKOUT_TEST_SEEDS="$${SEEDS:-2000}" $(CARGO) test -p lookout --test it watching::property $(ARGS)
+
 .PHONY: lint
 lint: ## format, clippy, documentation, dependencies
 	@$(CARGO) fmt --all --check

@@ -18,10 +18,19 @@ const COMPRESS_ABOVE_BYTES: u64 = 1024;
 const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
 
 /// Headers that a page may send.
-const REQUEST_HEADERS: [&str; 4] = ["authorization", "content-type", "x-api-key", "x-request-id"];
-/// Headers that a page may read.
-const RESPONSE_HEADERS: [&str; 10] = [
+const REQUEST_HEADERS: [&str; 6] = [
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "x-api-key",
     "x-request-id",
+];
+/// Headers that a page may read.
+const RESPONSE_HEADERS: [&str; 12] = [
+    "x-request-id",
+    "idempotency-replayed",
+    "location",
     "retry-after",
     "ratelimit-limit",
     "ratelimit-remaining",
@@ -43,8 +52,13 @@ pub(crate) fn crosses_origins(state: &State, request: &Request) -> bool {
         && !state.live().config.cors_origins.is_empty()
 }
 
-pub(crate) fn compression() -> CompressionLayer<And<SizeAbove, NotForContentType>> {
-    let worth_it = SizeAbove::new(COMPRESS_ABOVE_BYTES).and(NotForContentType::IMAGES);
+type WorthIt = And<And<SizeAbove, NotForContentType>, NotForContentType>;
+
+pub(crate) fn compression() -> CompressionLayer<WorthIt> {
+    let worth_it = SizeAbove::new(COMPRESS_ABOVE_BYTES)
+        .and(NotForContentType::IMAGES)
+        // A compressor holds back what a live stream wants to show at once.
+        .and(NotForContentType::SSE);
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
@@ -59,7 +73,7 @@ pub(crate) fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(names(&REQUEST_HEADERS))
         .expose_headers(names(&RESPONSE_HEADERS))
         .max_age(PREFLIGHT_AGE)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use lookout_store::Scopes;
+use lookout_store::{GuardSettings, Scopes};
 
 /// Settings of the HTTP surface; swapped as a whole on reload.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +30,21 @@ pub struct ApiConfig {
     pub cors_origins: Vec<String>,
     /// Where access tokens come from, if anywhere.
     pub oidc: Option<OidcConfig>,
+    /// What channels may be.
+    pub channels: ChannelSettings,
+}
+
+/// What channels may be on this server, and how long their tests are waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelSettings {
+    /// What webhooks may reach beyond the public internet; the senders have the same.
+    pub guard: GuardSettings,
+    /// The user name of the server's Telegram bot, if it has one and knows its name.
+    pub telegram_bot: Option<String>,
+    /// Whether the server can send mail.
+    pub mail: bool,
+    /// How long a test waits for its outcome; below the time of a request.
+    pub test_patience: Duration,
 }
 
 /// Rate limits; 0 switches one off.
@@ -60,6 +75,17 @@ impl Default for Limits {
     }
 }
 
+impl Default for ChannelSettings {
+    fn default() -> Self {
+        Self {
+            guard: GuardSettings::default(),
+            telegram_bot: None,
+            mail: false,
+            test_patience: Duration::from_secs(10),
+        }
+    }
+}
+
 impl Default for ApiConfig {
     fn default() -> Self {
         Self {
@@ -73,6 +99,7 @@ impl Default for ApiConfig {
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             oidc: None,
+            channels: ChannelSettings::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use http::Method;
 use utoipa::PartialSchema;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -10,10 +10,11 @@ use utoipa::openapi::security::{
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, HeaderBuilder, InfoBuilder, LicenseBuilder, OpenApi,
-    OpenApiBuilder, Ref, RefOr, ResponseBuilder,
+    OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder,
 };
 
 use crate::error::Code;
+use crate::idempotency::{self, KEY_CHARACTERS_MAX};
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::router::Access;
 
@@ -32,29 +33,39 @@ answer can be trusted.
 **Provenance.** Every answer about a chain names its block, the level of trust (`single`, \
 `quorum`, `proof`) and the upstream: in the body under `/v1`, in `lookout-*` headers elsewhere.
 
+**Repeats.** Every write under `/v1` but JSON-RPC takes an `Idempotency-Key`: sent again with the \
+same key, the same request is not done again but answered as before.
+
 **Problems** are `application/problem+json` (RFC 9457) with a stable `code`.
 
 **Credentials.** Send `Authorization: Bearer lk_…` or `x-api-key: lk_…`. While no key exists the \
 server listens on loopback only and needs none.";
 
-const TAGS: [(&str, &str); 5] = [
+const TAGS: &[(&str, &str)] = &[
     ("compatible", "Routes in the shapes that existing clients of block and balance services read"),
     ("chains", "Blocks, transactions and balances, with provenance"),
+    ("events", "Events and transfers of followed chains, ABIs, and the live stream"),
     ("rpc", "Ethereum JSON-RPC, as a node answers it"),
+    ("rules", "What to watch: rules, labels, trying them out"),
+    ("alerts", "What rules found"),
+    ("channels", "Where alerts go, how they got there, and when they are held back"),
+    ("jobs", "Scheduled jobs, of which every tick gets exactly one run"),
     ("keys", "API keys, tenants and the audit log"),
     ("operation", "Probes, metrics, pages and this document"),
 ];
 
 /// Problems that need no more than a status and a word.
-const SHARED: [(u16, &str); 12] = [
+const SHARED: [(u16, &str); 14] = [
     (400, "The request is wrong; `detail` says what and `code` which kind"),
     (401, "No credentials, or wrong ones"),
     (403, "The credentials lack a scope, which `detail` names"),
     (404, "No such thing; for a chain, `detail` lists the known ones"),
     (405, "The route does not take this method; `Allow` lists what it takes"),
+    (409, "What is there already stands against it"),
     (413, "The body or the batch is above its limit, which `detail` names"),
     (414, "The URL is longer than 8192 bytes"),
     (421, "No API key exists yet, and the request was not sent to a loopback host"),
+    (422, "The `Idempotency-Key` was sent with another request before"),
     (429, "A rate limit; `Retry-After` says when to come back"),
     (500, "A defect of the server, logged under `requestId`"),
     (503, "A part of the server is not ready; `Retry-After` says when to try again"),
@@ -85,8 +96,9 @@ pub(crate) fn frame() -> OpenApi {
     for (status, description) in SHARED {
         components = components.response(component(status), problem(status, description));
     }
-    let tags =
-        TAGS.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build());
+    let tags = TAGS
+        .iter()
+        .map(|&(name, text)| TagBuilder::new().name(name).description(Some(text)).build());
     OpenApiBuilder::new()
         .info(info.build())
         .components(Some(components.build()))
@@ -109,7 +121,7 @@ fn problem(status: u16, description: &str) -> utoipa::openapi::Response {
     let integer = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
     let text_schema = || ObjectBuilder::new().schema_type(Type::String).build();
     let mut response = ResponseBuilder::new().description(text).content(PROBLEM_JSON, content);
-    if matches!(status, 429 | 503) {
+    if matches!(status, 409 | 429 | 503) {
         let header = HeaderBuilder::new()
             .schema(Some(integer()))
             .description(Some("Seconds after which to try again"));
@@ -129,15 +141,55 @@ fn problem(status: u16, description: &str) -> utoipa::openapi::Response {
 
 /// The operations of a path, by method.
 pub(crate) fn operations_of(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
-    let all =
-        [(Method::GET, &item.get), (Method::POST, &item.post), (Method::DELETE, &item.delete)];
+    let all = [
+        (Method::GET, &item.get),
+        (Method::POST, &item.post),
+        (Method::PUT, &item.put),
+        (Method::DELETE, &item.delete),
+    ];
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
+}
+
+fn all_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let all = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
+    all.into_iter().flatten()
+}
+
+fn key_parameter() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(KEY_CHARACTERS_MAX))
+        .pattern(Some("^[ -~]+$"));
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A name of your own for this request, such as a UUID. The same request sent again with \
+             it within 24 hours is not done again: it gets the first answer, with \
+             `idempotency-replayed: true`. 409 while the first is under way (`Retry-After`), when \
+             its answer was secret or too long to be kept, or when a stop of the server left open \
+             whether it took effect; 422 for another request under the same key. Server errors are \
+             not kept: send the request again",
+        ))
+        .schema(Some(schema.build()))
+        .build()
 }
 
 /// Adds what a route of this kind can always answer, and what it asks of its callers.
 pub(crate) fn complete(item: &mut PathItem, path: &str, access: Access, waits: bool) {
-    let taking_bodies = item.post.is_some();
-    for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+    let taking_bodies = item.post.is_some() || item.put.is_some();
+    if idempotency::is_taken_by(path) {
+        for operation in [&mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+            operation.parameters.get_or_insert_default().push(RefOr::T(key_parameter()));
+            for status in [409, 422] {
+                let of = operation.responses.responses.entry(status.to_string());
+                of.or_insert_with(|| RefOr::Ref(Ref::from_response_name(component(status))));
+            }
+        }
+    }
+    for operation in all_of(item) {
         let mut statuses = vec![405, 500];
         if access != Access::Page {
             statuses.push(400);
@@ -182,7 +234,7 @@ pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
         .description(Some("The request's id: yours if you sent one, else a new UUIDv7"))
         .build();
     for item in document.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+        for operation in all_of(item) {
             for response in operation.responses.responses.values_mut() {
                 if let RefOr::T(response) = response {
                     let header = RefOr::T(request_id.clone());

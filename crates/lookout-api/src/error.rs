@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use lookout_bus::BusError;
 use lookout_chain::ChainError;
+use lookout_rules::{Part, RuleError};
 use lookout_store::StoreError;
 use lookout_types::ErrorKind;
+use lookout_warehouse::WarehouseError;
 use serde_json::{Map, Value};
 
 use crate::problem;
@@ -69,6 +72,7 @@ codes! {
     InvalidBody "invalid_body" BAD_REQUEST "Invalid body" RPC_INVALID_REQUEST;
     MalformedJson "malformed_json" BAD_REQUEST "Malformed JSON" RPC_PARSE;
     EmptyBatch "empty_batch" BAD_REQUEST "Empty batch" RPC_INVALID_REQUEST;
+    InvalidRule "invalid_rule" BAD_REQUEST "Invalid rule" RPC_PARAMS;
     InvalidRequest "invalid_request" BAD_REQUEST "Invalid request" RPC_PARAMS;
     NodeRefused "node_refused" BAD_REQUEST "The node refused the request" RPC_PARAMS;
     Unauthenticated "unauthenticated" UNAUTHORIZED "Credentials needed" RPC_UNAUTHORIZED;
@@ -78,7 +82,11 @@ codes! {
     UnknownRoute "unknown_route" NOT_FOUND "No such route" RPC_NOT_FOUND;
     UnknownChain "unknown_chain" NOT_FOUND "Unknown chain" RPC_NOT_FOUND;
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "Method not allowed" RPC_INVALID_REQUEST;
+    ChainNotFollowed "chain_not_followed" CONFLICT "Chain not followed" RPC_INVALID_REQUEST;
+    CursorExpired "cursor_expired" GONE "Cursor expired" RPC_INVALID_REQUEST;
     Conflict "conflict" CONFLICT "Conflict" RPC_INVALID_REQUEST;
+    IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "Idempotency key in use" RPC_INVALID_REQUEST;
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "Idempotency key reused" RPC_INVALID_REQUEST;
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "Body too large" RPC_LIMIT;
     BatchTooLarge "batch_too_large" PAYLOAD_TOO_LARGE "Batch too large" RPC_LIMIT;
     UrlTooLong "url_too_long" URI_TOO_LONG "URL too long" RPC_LIMIT;
@@ -173,8 +181,30 @@ impl From<ChainError> for ApiError {
     }
 }
 
+impl From<RuleError> for ApiError {
+    fn from(error: RuleError) -> Self {
+        let mut this = Self::new(Code::InvalidRule, error.to_string());
+        if let RuleError::At { part, line, column, .. } = error {
+            // The member of the document, so that editors can point at it.
+            let member = match part {
+                Part::Condition => "condition",
+                Part::WindowSum => "window.of",
+                Part::WindowCondition => "window.condition",
+                Part::Template => "template",
+            };
+            this.members.insert("member".to_owned(), member.into());
+            this.members.insert("line".to_owned(), line.into());
+            this.members.insert("column".to_owned(), column.into());
+        }
+        this
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if let StoreError::Rule(error) = error {
+            return error.into();
+        }
         match Code::of(error.kind()) {
             Code::Internal => Self::internal(error),
             // Where the store is and what it runs on is not the client's business.
@@ -183,6 +213,36 @@ impl From<StoreError> for ApiError {
                 ..Self::new(Code::Unavailable, "the store cannot be reached at the moment")
             },
             code => Self::new(code, error.to_string()),
+        }
+    }
+}
+
+impl From<WarehouseError> for ApiError {
+    fn from(error: WarehouseError) -> Self {
+        match &error {
+            // The answer would be too large, not the body that was sent.
+            WarehouseError::TooLarge(_) => Self::new(Code::InvalidParameter, error.to_string()),
+            WarehouseError::Invalid(_) | WarehouseError::Stale(_) => {
+                Self::new(Code::of(error.kind()), error.to_string())
+            }
+            _ if error.kind() == ErrorKind::Unavailable => Self {
+                internal: Some(error.to_string()),
+                ..Self::new(Code::Unavailable, "the warehouse cannot be reached at the moment")
+            },
+            // A reader never meets the other conflicts.
+            _ => Self::internal(error),
+        }
+    }
+}
+
+impl From<BusError> for ApiError {
+    fn from(error: BusError) -> Self {
+        match error.kind() {
+            ErrorKind::Unavailable => Self {
+                internal: Some(error.to_string()),
+                ..Self::new(Code::Unavailable, "the bus cannot be reached at the moment")
+            },
+            _ => Self::internal(error),
         }
     }
 }

@@ -4,8 +4,10 @@
 //! Does not: read chains or databases by itself, read configuration files, write to a terminal.
 //! Units: amounts in the smallest unit as decimal strings; times RFC 3339 UTC; JSON in camelCase.
 //! Errors: `application/problem+json` with a stable `code`; internal causes go to the log only.
-//! Source: RFC 9110 (HTTP), RFC 9457 (problems), RFC 6750 (bearer), JSON-RPC 2.0, EIP-1474.
+//! Source: RFC 9110 (HTTP), RFC 9457 (problems), RFC 6750 (bearer), JSON-RPC 2.0, EIP-1474,
+//! draft-ietf-httpapi-idempotency-key-header.
 
+mod abi_cache;
 mod auth;
 mod body;
 mod browser;
@@ -14,34 +16,40 @@ mod config;
 mod document;
 mod error;
 mod extract;
+mod idempotency;
 mod limit;
 mod metrics;
 mod middleware;
 mod oidc;
 mod origin;
 mod page;
+mod piped;
 mod problem;
 mod provenance;
 mod request_id;
 mod router;
 mod routes;
 mod server;
+mod slots;
 mod state;
 #[cfg(test)]
 mod testing;
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use axum::Router;
-use lookout_chain::Chains;
-use lookout_store::Store;
-use lookout_types::Clock;
+use lookout_bus::Bus;
+use lookout_chain::{Chains, Wants};
+use lookout_store::{JobKinds, NewChannel, Store};
+use lookout_types::{ChainId, Clock, UnixMillis};
+use lookout_warehouse::Warehouse;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{ApiConfig, ConfigError, Limits, OidcConfig};
+pub use config::{ApiConfig, ChannelSettings, ConfigError, Limits, OidcConfig};
 
 /// What the HTTP surface is made of.
 #[derive(Debug)]
@@ -50,6 +58,14 @@ pub struct ApiParts {
     pub chains: Chains,
     /// Keys, tenants and the audit log.
     pub store: Store,
+    /// Events and transfers of the followed chains.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// The frames of the followed chains.
+    pub bus: Arc<dyn Bus>,
+    /// The kinds of jobs there are.
+    pub job_kinds: Arc<dyn JobKinds>,
+    /// What of each followed chain is kept; chains that are not followed are missing.
+    pub follows: HashMap<ChainId, Wants>,
     /// What `/metrics` shows; its recorder must be installed before [`Api::new`].
     pub prometheus: PrometheusHandle,
     /// Settings; [`ApiConfig::check`] tells beforehand whether they can be used.
@@ -58,6 +74,8 @@ pub struct ApiParts {
     pub clock: Arc<dyn Clock>,
     /// Version of the binary.
     pub version: &'static str,
+    /// Whether only health and metrics are served.
+    pub probes_only: bool,
 }
 
 /// The HTTP surface.
@@ -69,9 +87,8 @@ pub struct Api {
 impl Api {
     /// Puts the parts together. Opens nothing yet.
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { chains, store, prometheus, config, clock, version } = parts;
         metrics::describe();
-        Self { state: state::State::new(chains, store, prometheus, clock, version, config) }
+        Self { state: state::State::new(parts) }
     }
 
     /// Swaps the settings as a whole; requests under way keep those they began with.
@@ -91,6 +108,21 @@ impl Api {
     pub fn router(&self) -> Router {
         router::router(&self.state)
     }
+}
+
+/// The channel that a body of `POST /v1/channels` asks for, for the command line.
+///
+/// # Errors
+/// A sentence that says what is wrong with the body.
+pub fn new_channel(
+    tenant: &str,
+    body: &serde_json::Value,
+    settings: &ChannelSettings,
+    now: UnixMillis,
+) -> Result<NewChannel, String> {
+    let body = body.to_string();
+    let read = routes::channels::new_channel(tenant, body.as_bytes(), settings, now);
+    read.map_err(|error| error.detail.to_string())
 }
 
 /// The OpenAPI 3.1 document, indented, as `lookout openapi` prints it.

@@ -11,7 +11,9 @@ const DURATION: &str = "lookout_http_request_duration_seconds";
 const RATE_LIMITED: &str = "lookout_rate_limited_total";
 const AUTH_FAILURES: &str = "lookout_auth_failures_total";
 
-const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "DELETE", "other"];
+const DECODE_FAILURES: &str = "lookout_decode_failures_total";
+
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "DELETE", "PUT", "other"];
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// The counters of one route.
@@ -34,7 +36,8 @@ impl RouteMetrics {
             Method::HEAD => 1,
             Method::POST => 2,
             Method::DELETE => 3,
-            _ => 4,
+            Method::PUT => 4,
+            _ => 5,
         };
         let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
         self.requests[method][class]
@@ -55,6 +58,7 @@ pub(crate) fn describe() {
     describe_histogram!(DURATION, metrics::Unit::Seconds, "Time from request head to answer head");
     describe_counter!(RATE_LIMITED, "Requests refused by a rate limit");
     describe_counter!(AUTH_FAILURES, "Requests refused for their credentials, by reason");
+    describe_counter!(DECODE_FAILURES, "Logs shown raw because an ABI that was named does not fit");
 }
 
 pub(crate) fn rate_limited() {
@@ -63,4 +67,8 @@ pub(crate) fn rate_limited() {
 
 pub(crate) fn auth_failed(reason: &'static str) {
     counter!(AUTH_FAILURES, "reason" => reason).increment(1);
+}
+
+pub(crate) fn decode_failed() {
+    counter!(DECODE_FAILURES).increment(1);
 }

@@ -30,6 +30,7 @@ use crate::auth::{self, Caller};
 use crate::browser;
 use crate::client;
 use crate::error::{ApiError, Code};
+use crate::idempotency::{self, Keyed};
 use crate::limit::Allowance;
 use crate::metrics;
 use crate::problem::{self, Occasion};
@@ -119,12 +120,28 @@ async fn answer(front: Front, inner: Route, request: Request) -> Response {
     let method = parts.method.clone();
     let (mut response, allowance) = match admit(&state, &live, &route, &parts).await {
         Ok(Admitted { visitor, allowance }) => {
-            if let Some(visitor) = visitor {
+            let limit = route.waits.then_some(live.config.request_timeout);
+            let key = idempotency::key_of(&route, &parts);
+            let keyed = matches!(key, Ok(Some(_)));
+            let caller = visitor.as_ref().filter(|_| keyed).map(|visitor| visitor.caller.clone());
+            if let Some(visitor) = visitor.filter(|_| route.access == Access::Caller) {
                 parts.extensions.insert(visitor);
             }
-            let request = Request::from_parts(parts, body);
-            let limit = route.waits.then_some(live.config.request_timeout);
-            (run(inner, request, &route, &request_id, limit).await, allowance)
+            let response = match (key, caller) {
+                (Ok(Some(key)), Some(caller)) => {
+                    let id = request_id.clone();
+                    let keyed = Keyed { key, caller, parts, body, request_id: id.clone() };
+                    let of = Arc::clone(&route);
+                    let run = async move |request| run(inner, request, &of, &id, limit).await;
+                    idempotency::once(&state, &route, keyed, run).await
+                }
+                (Err(error), _) => error.into_response(),
+                _ => {
+                    let request = Request::from_parts(parts, body);
+                    run(inner, request, &route, &request_id, limit).await
+                }
+            };
+            (response, allowance)
         }
         Err(refused) => {
             let (error, allowance) = *refused;
@@ -184,13 +201,10 @@ async fn admit(
         None => None,
     };
     let allowance = Allowance::tighter(by_address, by_key);
-    match route.access {
-        Access::Scope(scope) => {
-            caller.require(scope).map_err(|error| with(&allowance, error))?;
-            Ok(Admitted { visitor: None, allowance })
-        }
-        _ => Ok(Admitted { visitor: Some(Visitor { caller, address }), allowance }),
+    if let Access::Scope(scope) = route.access {
+        caller.require(scope).map_err(|error| with(&allowance, error))?;
     }
+    Ok(Admitted { visitor: Some(Visitor { caller, address }), allowance })
 }
 
 fn too_many((error, allowance): (ApiError, Allowance)) -> Refusal {

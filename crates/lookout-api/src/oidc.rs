@@ -221,7 +221,8 @@ fn caller(claims: Claims) -> Result<TokenCaller, TokenError> {
         ScopeClaim::List(list) => list.iter().map(String::as_str).collect(),
     };
     // Tokens carry scopes of other services too (openid, profile, …). `*` is for keys only.
-    let scopes = Scope::ALL.into_iter().filter(|scope| words.contains(&scope.as_str())).collect();
+    let scopes =
+        Scope::ALL.iter().copied().filter(|scope| words.contains(&scope.as_str())).collect();
     let tenant = claims.tenant.unwrap_or_else(|| claims.sub.clone());
     let printable = tenant.bytes().all(|byte| byte.is_ascii_graphic());
     if tenant.is_empty() || tenant.len() > TENANT_BYTES_MAX || !printable {

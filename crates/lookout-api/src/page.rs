@@ -17,13 +17,13 @@ const CURSOR_BYTES_MAX: usize = 256;
 pub(crate) struct PageQuery {
     /// Most items to return.
     #[param(value_type = u32, required = false, minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
     /// The `next` of the page before; leave it out for the first page.
     #[param(
         value_type = String, required = false, max_length = 256,
         pattern = "^([2-6][0-9a-f]|7[0-9a-e]){1,128}$"
     )]
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// A page of a list.

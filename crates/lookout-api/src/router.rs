@@ -18,9 +18,13 @@ use utoipa_axum::routes;
 
 use crate::document;
 use crate::error::{ApiError, Code};
+use crate::idempotency;
 use crate::metrics::RouteMetrics;
 use crate::middleware::Front;
-use crate::routes::{chains, compat, dashboard, docs, keys, ops, rpc};
+use crate::routes::{
+    abis, alerts, chains, channels, compat, dashboard, deliveries, docs, events, follow, jobs,
+    keys, labels, ops, rpc, rules, silences, stream, transfers,
+};
 use crate::state::Shared;
 
 /// Who may call a route.
@@ -45,6 +49,8 @@ pub(crate) struct RouteInfo {
     pub(crate) waits: bool,
     /// Whether JSON-RPC clients read the answers.
     pub(crate) rpc: bool,
+    /// Whether its writes take an `Idempotency-Key`.
+    pub(crate) keyed: bool,
     pub(crate) metrics: RouteMetrics,
     /// Names of query parameters by method, from the documentation.
     query: Vec<(Method, BTreeSet<String>)>,
@@ -60,6 +66,7 @@ impl RouteInfo {
             access,
             waits: false,
             rpc: false,
+            keyed: idempotency::is_taken_by(path),
             metrics,
             query: Vec::new(),
             any_query: access == Access::Page,
@@ -110,13 +117,17 @@ struct Surface {
     router: OpenApiRouter<Shared>,
 }
 
-/// Chain routes wait for upstreams.
+/// Chain routes wait for upstreams, queries for the warehouse.
 const WAITS: bool = true;
 /// Everything else answers from memory or the store.
 const PROMPT: bool = false;
 
 impl Surface {
     fn route(self, access: Access, waits: bool, handlers: UtoipaMethodRouter<Shared>) -> Self {
+        let probes_only = self.state.as_ref().is_some_and(|state| state.probes_only);
+        if probes_only && access != Access::Probe {
+            return self;
+        }
         let (schemas, mut paths, handlers) = handlers;
         let handlers = handlers.fallback(wrong_method);
         let Some((path, item)) = paths.paths.first_key_value() else { return self };
@@ -165,11 +176,53 @@ fn surface(state: Option<Shared>) -> Surface {
         .route(READ, WAITS, routes!(chains::transaction))
         .route(READ, WAITS, routes!(chains::balance))
         .route(READ, PROMPT, routes!(chains::upstreams))
+        .route(Caller, WAITS, routes!(events::list))
+        .route(Caller, WAITS, routes!(events::stats::stats))
+        .route(Caller, WAITS, routes!(events::odd))
+        .route(Caller, WAITS, routes!(transfers::list))
+        .route(Caller, PROMPT, routes!(follow::get))
+        .route(Caller, PROMPT, routes!(stream::open))
+        .route(Caller, PROMPT, routes!(abis::list, abis::create))
+        .route(Caller, PROMPT, routes!(abis::get, abis::delete))
+        .route(Caller, PROMPT, routes!(abis::restore))
         .route(Caller, WAITS, routes!(rpc::call))
+        .route(Caller, PROMPT, routes!(rules::list, rules::create))
+        .route(Caller, WAITS, routes!(rules::trial::check))
+        .route(Caller, WAITS, routes!(rules::trial::backtest))
+        .route(Caller, PROMPT, routes!(rules::get, rules::replace, rules::delete))
+        .route(Caller, PROMPT, routes!(rules::restore))
+        .route(Caller, PROMPT, routes!(rules::pause))
+        .route(Caller, PROMPT, routes!(rules::resume))
+        .route(Caller, WAITS, routes!(rules::trial::backtest_saved))
+        .route(Caller, PROMPT, routes!(labels::list))
+        .route(Caller, PROMPT, routes!(labels::set, labels::delete))
+        .route(Caller, PROMPT, routes!(alerts::list))
+        .route(Caller, PROMPT, routes!(alerts::get))
+        .route(Caller, PROMPT, routes!(channels::list, channels::create))
+        .route(Caller, PROMPT, routes!(channels::get, channels::replace, channels::delete))
+        .route(Caller, PROMPT, routes!(channels::acts::restore))
+        .route(Caller, PROMPT, routes!(channels::acts::enable))
+        .route(Caller, PROMPT, routes!(channels::acts::link))
+        .route(Caller, PROMPT, routes!(channels::acts::rotate))
+        .route(Caller, WAITS, routes!(channels::acts::test))
+        .route(Caller, PROMPT, routes!(channels::acts::replay))
+        .route(Caller, PROMPT, routes!(deliveries::list))
+        .route(Caller, PROMPT, routes!(deliveries::get))
+        .route(Caller, PROMPT, routes!(deliveries::replay))
+        .route(Caller, PROMPT, routes!(silences::list, silences::create))
+        .route(Caller, PROMPT, routes!(silences::delete))
         .route(Caller, PROMPT, routes!(keys::list, keys::create))
         .route(Caller, PROMPT, routes!(keys::revoke))
         .route(Caller, PROMPT, routes!(keys::tenants))
         .route(Caller, PROMPT, routes!(keys::audit))
+        .route(Caller, PROMPT, routes!(jobs::list, jobs::create))
+        .route(Caller, PROMPT, routes!(jobs::get, jobs::replace, jobs::delete))
+        .route(Caller, PROMPT, routes!(jobs::restore))
+        .route(Caller, PROMPT, routes!(jobs::pause))
+        .route(Caller, PROMPT, routes!(jobs::resume))
+        .route(Caller, PROMPT, routes!(jobs::runs, jobs::trigger))
+        .route(Caller, PROMPT, routes!(jobs::run))
+        .route(Caller, PROMPT, routes!(jobs::retry))
         .route(Probe, PROMPT, routes!(ops::healthz))
         .route(Probe, WAITS, routes!(ops::readyz))
         .route(Probe, PROMPT, routes!(ops::metrics))

@@ -48,7 +48,7 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
-    let sweeper = tokio::spawn(sweep(state, cancel.clone()));
+    let sweeper = tokio::spawn(sweep(state.clone(), cancel.clone()));
     while let Some((stream, peer, slot)) = accept(&listener, &slots, &cancel).await {
         let connection = serve_connection(router.clone(), stream, peer, cancel.clone());
         connections.spawn(async move {
@@ -57,6 +57,7 @@ pub(crate) async fn serve(
         });
     }
     drop(listener);
+    state.stopping.cancel();
     connections.close();
     if tokio::time::timeout(DRAIN_MAX, connections.wait()).await.is_err() {
         let left = connections.len();

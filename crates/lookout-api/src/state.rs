@@ -1,18 +1,35 @@
 //! What every handler can reach: the parts, and the settings of the moment.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use lookout_chain::{Chain, Chains};
-use lookout_store::Store;
+use lookout_bus::Bus;
+use lookout_chain::{Chain, Chains, Wants};
+use lookout_store::{JobKinds, Store};
 use lookout_types::{ChainId, Clock};
+use lookout_warehouse::Warehouse;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use crate::ApiParts;
+use crate::abi_cache::AbiCache;
 use crate::config::{ApiConfig, Network};
 use crate::error::ApiError;
 use crate::limit::Limiters;
 use crate::oidc::Verifier;
+use crate::slots::Slots;
+
+/// Exports at once, of one caller and of all: each keeps one of the warehouse's few readers busy.
+const EXPORTS_EACH_MAX: u32 = 2;
+const EXPORTS_MAX: u32 = 4;
+/// Live streams at once, of one caller and of all: one that catches up holds a few megabytes.
+const STREAMS_EACH_MAX: u32 = 16;
+const STREAMS_MAX: u32 = 512;
+/// Statistics counted at once: half of the warehouse's readers, so that pages get theirs.
+const TALLIES_MAX: usize = 2;
 
 /// Shared by all handlers; cloning is counting.
 pub(crate) type Shared = Arc<State>;
@@ -22,9 +39,26 @@ pub(crate) type Shared = Arc<State>;
 pub(crate) struct State {
     pub(crate) chains: Chains,
     pub(crate) store: Store,
+    pub(crate) warehouse: Arc<dyn Warehouse>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) job_kinds: Arc<dyn JobKinds>,
+    /// What of each followed chain is kept.
+    pub(crate) follows: HashMap<ChainId, Wants>,
     pub(crate) prometheus: PrometheusHandle,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) version: &'static str,
+    /// Whether only health and metrics are served.
+    pub(crate) probes_only: bool,
+    /// ABIs by name, parsed.
+    pub(crate) abis: AbiCache,
+    /// Exports under way.
+    pub(crate) exports: Slots,
+    /// Live streams under way.
+    pub(crate) streams: Slots,
+    /// Statistics that may be counted at once; others wait for their turn.
+    pub(crate) tallies: Semaphore,
+    /// Cancelled when the server ends, so that answers without an end find theirs.
+    pub(crate) stopping: CancellationToken,
     live: ArcSwap<Live>,
 }
 
@@ -38,16 +72,28 @@ pub(crate) struct Live {
 }
 
 impl State {
-    pub(crate) fn new(
-        chains: Chains,
-        store: Store,
-        prometheus: PrometheusHandle,
-        clock: Arc<dyn Clock>,
-        version: &'static str,
-        config: ApiConfig,
-    ) -> Shared {
+    pub(crate) fn new(parts: ApiParts) -> Shared {
+        let ApiParts { chains, store, warehouse, bus, job_kinds, follows, .. } = parts;
+        let ApiParts { prometheus, config, clock, version, probes_only, .. } = parts;
         let live = ArcSwap::from_pointee(Live::new(config, None));
-        Arc::new(Self { chains, store, prometheus, clock, version, live })
+        Arc::new(Self {
+            chains,
+            store,
+            warehouse,
+            bus,
+            job_kinds,
+            follows,
+            prometheus,
+            clock,
+            version,
+            probes_only,
+            abis: AbiCache::new(),
+            exports: Slots::new("exports", EXPORTS_EACH_MAX, EXPORTS_MAX),
+            streams: Slots::new("streams", STREAMS_EACH_MAX, STREAMS_MAX),
+            tallies: Semaphore::new(TALLIES_MAX),
+            stopping: CancellationToken::new(),
+            live,
+        })
     }
 
     /// The settings of the moment; one request sees one set from its beginning to its end.

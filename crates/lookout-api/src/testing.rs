@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
 use http::{HeaderMap, Method, Request, StatusCode};
-use lookout_chain::{ChainSpec, Chains, PoolSettings, UpstreamSpec};
-use lookout_store::{Actor, NewKey, Scopes, Store, StoreUrl};
-use lookout_types::{ChainId, FixedClock};
+use lookout_bus::{Bus, BusUrl};
+use lookout_chain::{ChainSpec, Chains, PoolSettings, UpstreamSpec, Wants};
+use lookout_store::{Actor, JobKinds, NewKey, Scopes, Store, StoreUrl};
+use lookout_types::{ChainId, FixedClock, Frame};
+use lookout_warehouse::{Warehouse, WarehouseUrl};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tower::ServiceExt;
 
 use crate::{Api, ApiConfig, ApiParts, Limits};
@@ -23,7 +26,26 @@ pub(crate) struct TestApi {
     pub(crate) api: Api,
     pub(crate) store: Store,
     pub(crate) clock: Arc<FixedClock>,
+    pub(crate) warehouse: Arc<dyn Warehouse>,
+    pub(crate) bus: Arc<dyn Bus>,
     router: Router,
+    _folder: tempfile::TempDir,
+}
+
+/// The kinds of jobs of this API: `count`, with the one setting `step`, and `purge`.
+#[derive(Debug)]
+struct Kinds;
+
+impl JobKinds for Kinds {
+    fn names(&self) -> Vec<&'static str> {
+        vec!["count", "purge"]
+    }
+
+    fn check(&self, kind: &str, settings: &Map<String, Value>) -> Option<Result<(), String>> {
+        let unknown = settings.keys().find(|name| kind != "count" || *name != "step");
+        let result = unknown.map_or(Ok(()), |name| Err(format!("no setting `{name}`")));
+        self.names().contains(&kind).then_some(result)
+    }
 }
 
 /// An answer, read to its end.
@@ -56,7 +78,7 @@ fn unreachable(name: &str, id: u64) -> ChainSpec {
 }
 
 impl TestApi {
-    /// With the chains `ethereum` (1) and `polygon` (137).
+    /// With the chains `ethereum` (1), followed whole, and `polygon` (137), not followed.
     pub(crate) async fn start(config: ApiConfig) -> Self {
         // Upstream clients speak TLS by the process's provider; a second installation is refused.
         static PROVIDER: Once = Once::new();
@@ -66,17 +88,26 @@ impl TestApi {
         let clock = Arc::new(FixedClock::at(NOW_MS));
         let store = Store::open(&StoreUrl::SqliteMemory, clock.clone()).await.unwrap();
         store.migrate().await.unwrap();
+        let warehouse = lookout_warehouse::open(&WarehouseUrl::SqliteMemory).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let bus = lookout_bus::open(&BusUrl::Local(folder.path().join("bus"))).await.unwrap();
+        let whole = Wants { whole: true, ..Wants::default() };
         let specs = vec![unreachable("ethereum", 1), unreachable("polygon", 137)];
         let api = Api::new(ApiParts {
             chains: Chains::start(specs, 1 << 20),
             store: store.clone(),
+            warehouse: warehouse.clone(),
+            bus: bus.clone(),
+            job_kinds: Arc::new(Kinds),
+            follows: [(ChainId(1), whole)].into(),
             prometheus: PrometheusBuilder::new().build_recorder().handle(),
             config,
             clock: clock.clone(),
             version: "0.0.0-test",
+            probes_only: false,
         });
         let router = api.router();
-        Self { api, store, clock, router }
+        Self { api, store, clock, warehouse, bus, router, _folder: folder }
     }
 
     /// A new key of the tenant.
@@ -93,6 +124,25 @@ impl TestApi {
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         Got { status: parts.status, headers: parts.headers, text }
+    }
+
+    /// An answer whose body is still to be read.
+    pub(crate) async fn open(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    /// Commits frames as frames of chain 1, in the warehouse and on the bus.
+    pub(crate) async fn feed(&self, frames: &[Arc<Frame>]) {
+        let of_chain =
+            |frame: &Arc<Frame>| Arc::new(Frame { chain: ChainId(1), ..(**frame).clone() });
+        let frames: Vec<_> = frames.iter().map(of_chain).collect();
+        self.warehouse.apply(frames.clone()).await.unwrap();
+        let claim = self.bus.claim(ChainId(1)).await.unwrap();
+        self.bus.publish(&claim, frames).await.unwrap();
     }
 
     pub(crate) async fn get(&self, path: &str) -> Got {

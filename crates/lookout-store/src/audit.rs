@@ -26,6 +26,10 @@ pub enum Actor {
     Token(String),
     /// A caller without credentials, where none are asked for.
     Open,
+    /// A part of Lookout itself, by its name.
+    System(&'static str),
+    /// The job of this name, of the tenant whose things it changes.
+    Job(String),
 }
 
 impl fmt::Display for Actor {
@@ -35,6 +39,8 @@ impl fmt::Display for Actor {
             Self::Key(id) => write!(f, "key:{id}"),
             Self::Token(subject) => write!(f, "token:{subject}"),
             Self::Open => f.write_str("open"),
+            Self::System(part) => write!(f, "system:{part}"),
+            Self::Job(name) => write!(f, "job:{name}"),
         }
     }
 }

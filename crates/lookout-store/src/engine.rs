@@ -3,6 +3,52 @@
 use crate::StoreUrl;
 use crate::migrate::Migration;
 
+/// The migrations of an engine. Each is named once, so that both engines have the same.
+macro_rules! migrations {
+    ($engine:literal) => {
+        migrations!($engine:
+            1 "0001_" "tenants_keys_audit",
+            2 "0002_" "rules",
+            3 "0003_" "alerts",
+            4 "0004_" "deliveries",
+            5 "0005_" "leases",
+            6 "0006_" "jobs",
+        )
+    };
+    ($engine:literal: $($version:literal $number:literal $name:literal,)*) => {
+        &[$(Migration {
+            version: $version,
+            name: $name,
+            sql: include_str!(concat!("../migrations/", $engine, "/", $number, $name, ".sql")),
+        }),*]
+    };
+}
+
+macro_rules! due_jobs {
+    ($lock:literal) => {
+        concat!(
+            "SELECT tenant_id, name, schedule, zone, misfire, catch_up_max, next_at FROM jobs \
+             WHERE next_at <= $1 ORDER BY next_at LIMIT $2",
+            $lock
+        )
+    };
+}
+
+macro_rules! claimable_run {
+    ($lock:literal) => {
+        concat!(
+            "SELECT r.tenant_id, r.job, r.scheduled_at, r.id, r.cause, r.state, r.attempt, \
+             r.failures, r.losses, j.settings, j.timeout_ms, j.retries \
+             FROM job_runs r JOIN jobs j ON j.tenant_id = r.tenant_id AND j.name = r.job \
+             WHERE r.due_at <= $1 AND j.kind = $2 AND j.deleted_at IS NULL \
+             AND (r.state = 'running' OR NOT EXISTS (SELECT 1 FROM job_runs o \
+             WHERE o.tenant_id = r.tenant_id AND o.job = r.job AND o.state = 'running')) \
+             ORDER BY r.due_at, r.scheduled_at, r.tenant_id, r.job LIMIT 1",
+            $lock
+        )
+    };
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
     Sqlite,
@@ -49,19 +95,56 @@ impl Engine {
         }
     }
 
+    /// Ends a SELECT inside a transaction whose one row no other may change meanwhile.
+    pub(crate) fn lock_row(self) -> &'static str {
+        match self {
+            // `BEGIN IMMEDIATE` has locked the file already.
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE",
+        }
+    }
+
+    /// Ends a SELECT inside a transaction: rows that another instance is changing are left to it.
+    pub(crate) fn skip_locked(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// One row, `now`, in milliseconds since 1970: the time that all instances share. `None` where
+    /// all instances are on one machine, so that the store's own clock is that time.
+    pub(crate) fn shared_time(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            // Not `now()`, which stands still within a transaction that had to wait for a lock.
+            Self::Postgres => Some(
+                "SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT) AS now",
+            ),
+        }
+    }
+
+    /// Due jobs; those that another instance is at are left to it.
+    pub(crate) fn select_due_jobs(self) -> &'static str {
+        match self {
+            Self::Sqlite => due_jobs!(""),
+            Self::Postgres => due_jobs!(" FOR UPDATE SKIP LOCKED"),
+        }
+    }
+
+    /// The run of a kind that has waited longest; what another instance is taking up is left to it.
+    pub(crate) fn select_claimable_run(self) -> &'static str {
+        match self {
+            Self::Sqlite => claimable_run!(""),
+            Self::Postgres => claimable_run!(" FOR UPDATE OF r SKIP LOCKED"),
+        }
+    }
+
     /// Every migration, in order of version.
     pub(crate) fn migrations(self) -> &'static [Migration] {
         match self {
-            Self::Sqlite => &[Migration {
-                version: 1,
-                name: "tenants_keys_audit",
-                sql: include_str!("../migrations/sqlite/0001_tenants_keys_audit.sql"),
-            }],
-            Self::Postgres => &[Migration {
-                version: 1,
-                name: "tenants_keys_audit",
-                sql: include_str!("../migrations/postgres/0001_tenants_keys_audit.sql"),
-            }],
+            Self::Sqlite => migrations!("sqlite"),
+            Self::Postgres => migrations!("postgres"),
         }
     }
 }

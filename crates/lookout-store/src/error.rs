@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use lookout_types::ErrorKind;
+use lookout_rules::RuleError;
+use lookout_types::{ChainId, ErrorKind, UnixMillis};
 
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +61,37 @@ pub enum StoreError {
         /// The id asked for.
         id: String,
     },
+    /// The thing is in a state, or in use, so that this cannot be done to it now.
+    #[error("{0}")]
+    Conflict(String),
+    /// A rule does not compile.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
     /// A limit of the store is reached.
     #[error("{0}")]
     Limit(String),
+    /// Another instance publishes the chain.
+    #[error(
+        "chain {chain} is published by `{holder}`, whose lease ends in {left_s} s; stop that one, or wait until it has ended"
+    )]
+    Held {
+        /// The chain.
+        chain: ChainId,
+        /// Who holds the lease.
+        holder: String,
+        /// When it ends, unless it is renewed (milliseconds since 1970 UTC).
+        until: UnixMillis,
+        /// Seconds left, rounded up.
+        left_s: i64,
+    },
+    /// The lease ended, or another instance has taken over.
+    #[error("the lease of chain {chain} is no longer ours: {reason}")]
+    LeaseLost {
+        /// The chain.
+        chain: ChainId,
+        /// What came instead.
+        reason: String,
+    },
     /// A row in the database cannot be understood.
     #[error("the store holds a row that cannot be read: {0}")]
     Corrupt(String),
@@ -85,7 +114,10 @@ impl StoreError {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Limit(_) => ErrorKind::Conflict,
+            Self::Rule(_) => ErrorKind::Invalid,
+            Self::Limit(_) | Self::Conflict(_) | Self::Held { .. } | Self::LeaseLost { .. } => {
+                ErrorKind::Conflict
+            }
             Self::FolderMissing { .. } | Self::File { .. } | Self::Open { .. } => {
                 ErrorKind::Unavailable
             }

@@ -95,7 +95,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Sha256Hash {
 }
 
 /// Letters and digits, each equally likely.
-fn random_text(length: usize) -> Result<String, StoreError> {
+pub(crate) fn random_text(length: usize) -> Result<String, StoreError> {
     let mut text = String::with_capacity(length);
     while text.len() < length {
         let mut bytes = [0_u8; 64];

@@ -3,37 +3,42 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// One permission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Read chains: blocks, balances, JSON-RPC reads.
-    ChainsRead,
-    /// Send signed transactions.
-    ChainsSend,
-    /// List keys.
-    KeysRead,
-    /// Create and revoke keys.
-    KeysWrite,
-    /// Read the audit log.
-    AuditRead,
+/// The permissions: each with its name and what it is for.
+macro_rules! scopes {
+    ($($variant:ident $name:literal $doc:literal;)*) => {
+        /// One permission.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Scope { $(#[doc = $doc] $variant,)* }
+
+        impl Scope {
+            /// Every scope, in the order they are written.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Its name in configuration, keys and answers.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+scopes! {
+    ChainsRead "chains:read" "Read chains: blocks, balances, JSON-RPC reads.";
+    ChainsSend "chains:send" "Send signed transactions.";
+    KeysRead "keys:read" "List keys.";
+    KeysWrite "keys:write" "Create and revoke keys.";
+    AuditRead "audit:read" "Read the audit log.";
+    EventsRead "events:read" "Read events, transfers, their statistics and the stream of them.";
+    RulesRead "rules:read" "Read rules, labels and ABIs; try rules out.";
+    RulesWrite "rules:write" "Change rules, labels and ABIs.";
+    AlertsRead "alerts:read" "Read alerts and their deliveries.";
+    ChannelsRead "channels:read" "Read channels and silences, without secrets.";
+    ChannelsWrite "channels:write" "Change channels and silences, test them, replay deliveries.";
+    JobsRead "jobs:read" "Read jobs and their runs.";
+    JobsWrite "jobs:write" "Change jobs and trigger runs.";
 }
 
 impl Scope {
-    /// Every scope, in the order they are written.
-    pub const ALL: [Self; 5] =
-        [Self::ChainsRead, Self::ChainsSend, Self::KeysRead, Self::KeysWrite, Self::AuditRead];
-
-    /// Its name in configuration, keys and answers.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ChainsRead => "chains:read",
-            Self::ChainsSend => "chains:send",
-            Self::KeysRead => "keys:read",
-            Self::KeysWrite => "keys:write",
-            Self::AuditRead => "audit:read",
-        }
-    }
-
     const fn bit(self) -> u32 {
         1 << (self as u32)
     }
@@ -92,7 +97,7 @@ impl Scopes {
             if name == "*" {
                 return Ok(Self::ALL);
             }
-            let scope = Scope::ALL.into_iter().find(|scope| scope.as_str() == name);
+            let scope = Scope::ALL.iter().copied().find(|scope| scope.as_str() == name);
             let scope = scope.ok_or_else(|| ScopesError::Unknown { name: name.to_owned() })?;
             Ok(set.with(scope))
         })
@@ -130,7 +135,7 @@ impl Scopes {
         if self == Self::ALL {
             return vec!["*"];
         }
-        Scope::ALL.into_iter().filter(|s| self.allows(*s)).map(Scope::as_str).collect()
+        Scope::ALL.iter().copied().filter(|s| self.allows(*s)).map(Scope::as_str).collect()
     }
 }
 
@@ -175,7 +180,7 @@ mod tests {
         for bits in 1..1_u32 << Scope::ALL.len() {
             let set = Scopes(bits);
             assert_eq!(Scopes::parse(&set.to_string()), Ok(set));
-            for scope in Scope::ALL {
+            for &scope in Scope::ALL {
                 assert_eq!(set.allows(scope), set.names().contains(&scope.as_str()));
             }
         }
@@ -186,9 +191,9 @@ mod tests {
         let all = Scopes::parse("chains:read, *").unwrap();
         assert_eq!(all, Scopes::ALL);
         assert_eq!(all.to_string(), "*");
-        assert!(Scope::ALL.into_iter().all(|scope| all.allows(scope)));
+        assert!(Scope::ALL.iter().copied().all(|scope| all.allows(scope)));
         // All known scopes by name are not `*`: they do not grow with later versions.
-        let named: Scopes = Scope::ALL.into_iter().collect();
+        let named: Scopes = Scope::ALL.iter().copied().collect();
         assert_ne!(named, all);
         assert!(all.covers(named) && !named.covers(all));
     }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use lookout_types::{Clock, UnixMillis};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor, Row as _, Transaction};
 
 use crate::auth_cache::AuthCache;
 use crate::engine::Engine;
 use crate::ids::Ids;
-use crate::{StoreError, StoreUrl};
+use crate::{Signals, StoreError, StoreUrl};
 
 /// Connections to a SQLite file: readers run side by side in WAL mode, writers one at a time, so
 /// more than a few gain nothing.
@@ -39,6 +39,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     ids: Ids,
     auth: AuthCache,
+    signals: Signals,
 }
 
 impl std::fmt::Debug for Store {
@@ -70,7 +71,17 @@ impl Store {
         }
         let pool = pool_options(url).connect_with(options).await.map_err(failed)?;
         let (engine, ids, auth) = (Engine::of(url), Ids::new(), AuthCache::default());
-        Ok(Self(Arc::new(Inner { pool, engine, url: url.clone(), clock, ids, auth })))
+        let signals = Signals::default();
+        Ok(Self(Arc::new(Inner { pool, engine, url: url.clone(), clock, ids, auth, signals })))
+    }
+
+    /// The same database as another instance sees it whose clock shows something else: what is in
+    /// memory is not shared, not even the signals.
+    #[must_use]
+    pub fn with_clock(&self, clock: Arc<dyn Clock>) -> Self {
+        let (pool, engine, url) = (self.0.pool.clone(), self.0.engine, self.0.url.clone());
+        let (ids, auth, signals) = (Ids::new(), AuthCache::default(), Signals::default());
+        Self(Arc::new(Inner { pool, engine, url, clock, ids, auth, signals }))
     }
 
     /// Asks the database for a sign of life.
@@ -96,6 +107,11 @@ impl Store {
         &self.0.url
     }
 
+    /// Tells of changes made through this store.
+    pub fn signals(&self) -> &Signals {
+        &self.0.signals
+    }
+
     pub(crate) fn pool(&self) -> &AnyPool {
         &self.0.pool
     }
@@ -110,6 +126,17 @@ impl Store {
 
     pub(crate) fn now(&self) -> UnixMillis {
         self.0.clock.now()
+    }
+
+    /// The time by which all instances agree, in milliseconds since 1970 UTC.
+    pub(crate) async fn shared_now(
+        &self,
+        connection: &mut AnyConnection,
+    ) -> Result<UnixMillis, StoreError> {
+        let Some(statement) = self.engine().shared_time() else { return Ok(self.now()) };
+        let failed = StoreError::database("asking for the time");
+        let row = sqlx::query(statement).fetch_one(connection).await.map_err(&failed)?;
+        row.try_get("now").map_err(failed)
     }
 
     pub(crate) fn next_id(&self, now: UnixMillis) -> String {
@@ -142,6 +169,8 @@ fn pool_options(url: &StoreUrl) -> AnyPoolOptions {
             .min_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
+            // A caller who goes away during the test would take the connection along.
+            .test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(set_up_sqlite(connection))),
         StoreUrl::SqliteFile(_) => options
             .max_connections(SQLITE_CONNECTIONS_MAX)

@@ -44,6 +44,7 @@ pub struct Builder {
     extra: String,
     environment: Vec<(String, String)>,
     wait_ready: bool,
+    roles: Option<String>,
 }
 
 /// An answer, read to its end.
@@ -132,6 +133,13 @@ impl Builder {
         self
     }
 
+    /// Takes only these roles, comma-separated.
+    #[must_use]
+    pub fn roles(mut self, roles: &str) -> Self {
+        self.roles = Some(roles.to_owned());
+        self
+    }
+
     /// The configuration file that this makes.
     pub fn config(&self) -> String {
         format!(
@@ -184,6 +192,9 @@ impl Builder {
 async fn spawn(builder: &Builder, folder: &Path) -> Result<(Process, SocketAddr)> {
     let mut command = builder.command(folder);
     command.args(["serve", "--config", "lookout.toml"]);
+    if let Some(roles) = &builder.roles {
+        command.args(["--roles", roles]);
+    }
     let process = Process::spawn("lookout", command)?;
     let address = process.line(START_WITHIN, bound_address).await?;
     Ok((process, address))
@@ -206,6 +217,7 @@ impl TestApp {
             extra: String::new(),
             environment: Vec::new(),
             wait_ready: true,
+            roles: None,
         }
     }
 
@@ -343,6 +355,11 @@ impl TestApp {
     /// When it is gone.
     pub async fn signal(&self, name: &str) -> Result<()> {
         self.process.signal(name).await
+    }
+
+    /// Takes these roles from the next start on; all of them with `None`.
+    pub fn set_roles(&mut self, roles: Option<&str>) {
+        self.builder.roles = roles.map(str::to_owned);
     }
 
     /// Starts it again in the same folder, on another port, killing it first if it runs.

@@ -1,4 +1,5 @@
-//! Real parts and fakes for tests: a node, lying upstreams in front of it, the running binary.
+//! Real parts and fakes for tests: a node, lying upstreams in front of it, receivers of alerts, the
+//! running binary.
 //!
 //! Does: starts anvil, the `lookout` binary and a fleet of faulty upstreams on free ports, and ends
 //! them with the test. Does not: ship; only tests, the demo and the benchmark use it.
@@ -11,11 +12,21 @@ pub mod app;
 pub mod fleet;
 pub mod part;
 pub mod process;
+pub mod receiver;
+pub mod replay;
 pub mod rpc;
+pub mod sim;
+pub mod smtp;
+pub mod telegram;
 pub mod token;
 
 pub use anvil::Anvil;
 pub use app::TestApp;
 pub use fleet::{Behaviour, FakeUpstream, Fleet};
+pub use receiver::Receiver;
+pub use replay::{Replay, ReplaySpec};
 pub use rpc::Rpc;
+pub use sim::{SimChain, SimNode};
+pub use smtp::SmtpServer;
+pub use telegram::{FastClock, TelegramServer};
 pub use token::Token;

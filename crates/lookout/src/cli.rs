@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lookout_store::{Scopes, TENANT_DEFAULT};
+use lookout_types::Height;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,11 +30,25 @@ access tokens (`auth.oidc`).
 
 Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT end it after the requests under way";
 
+const BACKFILL_EXAMPLES: &str = "\
+The chain's `follow` settings say what of its blocks is kept. It can be stopped at any time and goes
+on where it was; while `lookout serve` runs on the same files it refuses to start.
+
+Examples:
+  lookout backfill --chain ethereum --from 19000000 --to 19010000
+  lookout backfill --chain ethereum --from 19000000 --to 19010000 --verify";
+
+const RULES_EXAMPLES: &str = "\
+Examples:
+  lookout rules test large-transfers.json
+  lookout rules test large-transfers.json --from 19000000 --to 19010000";
+
 const CREATE_EXAMPLES: &str = "\
 The key is printed once, alone on standard output, so that a script can keep it:
   KEY=$(lookout keys create --tenant acme --scopes chains:read,chains:send --name ci)
 
-Scopes: chains:read, chains:send, keys:read, keys:write, audit:read, or * for everything";
+Scopes: chains:read, chains:send, events:read, rules:read, rules:write, alerts:read, channels:read,
+channels:write, jobs:read, jobs:write, keys:read, keys:write, audit:read, or * for everything";
 
 /// Your own blockchain data service: read chains through a pool of checked upstreams
 #[derive(Debug, Parser)]
@@ -59,8 +74,74 @@ pub(crate) enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Read a stretch of a chain into the warehouse, or compare what is held with the chain
+    #[command(after_help = BACKFILL_EXAMPLES)]
+    Backfill(BackfillArgs),
+    /// Check and try out rule files, or import those of other programs
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Print the OpenAPI document
     Openapi,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackfillArgs {
+    /// The chain, by its configured name
+    #[arg(long)]
+    pub(crate) chain: String,
+    /// First height
+    #[arg(long, value_name = "HEIGHT")]
+    pub(crate) from: Height,
+    /// Last height
+    #[arg(long, value_name = "HEIGHT")]
+    pub(crate) to: Height,
+    /// Change nothing: compare what is held with the chain, and map what is missing or different
+    #[arg(long, conflicts_with = "rebuild")]
+    pub(crate) verify: bool,
+    /// Forget what is held of the chain first, to begin at another height
+    #[arg(long)]
+    pub(crate) rebuild: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// Check rule files; with heights, also say what they would have matched in held blocks
+    #[command(after_help = RULES_EXAMPLES)]
+    Test {
+        /// JSON files of a rule each, or a list of rules; ABIs and labels.json lie beside them
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Try them on one block
+        #[arg(long, value_name = "HEIGHT", conflicts_with_all = ["from", "to"])]
+        block: Option<Height>,
+        /// Try them from this height on
+        #[arg(long, value_name = "HEIGHT")]
+        from: Option<Height>,
+        /// Try them up to this height [default: the newest held]
+        #[arg(long, value_name = "HEIGHT", requires = "from")]
+        to: Option<Height>,
+        /// Try them on this chain, whatever theirs is: its name or its id
+        #[arg(long)]
+        chain: Option<String>,
+    },
+    /// Read the files of another program, and say what has no equivalent here
+    #[command(subcommand)]
+    Import(ImportCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// `OpenZeppelin` Monitor: a folder with networks, monitors and triggers
+    Oz {
+        /// The folder
+        folder: PathBuf,
+        /// Save the rules and channels instead of printing them
+        #[arg(long)]
+        apply: bool,
+        /// Whose they become
+        #[arg(long, default_value = TENANT_DEFAULT)]
+        tenant: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -73,11 +154,26 @@ pub(crate) struct ServeArgs {
     pub(crate) roles: Vec<Role>,
 }
 
+impl ServeArgs {
+    /// Whether this process takes the role.
+    pub(crate) fn takes(&self, role: Role) -> bool {
+        self.roles.is_empty() || self.roles.contains(&role)
+    }
+}
+
 /// Part of the work that a process can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
-    /// Answer HTTP
+    /// Answer HTTP; without it only health and metrics are served
     Api,
+    /// Follow chains into events
+    Ingest,
+    /// Check rules on what is followed
+    Rules,
+    /// Send alerts to channels
+    Deliver,
+    /// Run scheduled jobs
+    Schedule,
 }
 
 #[derive(Debug, Subcommand)]
@@ -170,7 +266,10 @@ mod tests {
         for (line, reason) in [
             ("lookout", "Usage: lookout"),
             ("lookout sreve", "similar"),
-            ("lookout serve --roles ingest", "possible values: api"),
+            (
+                "lookout serve --roles igest",
+                "possible values: api, ingest, rules, deliver, schedule",
+            ),
             ("lookout serve --listen nowhere", "is not an address and port"),
             ("lookout keys create", "--scopes"),
             ("lookout keys create --scopes chains:rad", "known scopes: chains:read"),

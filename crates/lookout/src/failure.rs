@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use lookout_bus::BusError;
 use lookout_store::StoreError;
 use lookout_types::ErrorKind;
+use lookout_warehouse::WarehouseError;
 
 use crate::config::Problem;
 
@@ -48,14 +50,20 @@ impl From<Problem> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        match error.kind() {
-            ErrorKind::Invalid => Self::Usage(error.to_string()),
-            _ => Self::Failed(error.to_string()),
+/// Errors of backends: what the configuration names wrongly is bad usage.
+macro_rules! of_backend {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                match error.kind() {
+                    ErrorKind::Invalid => Self::Usage(error.to_string()),
+                    _ => Self::Failed(error.to_string()),
+                }
+            }
         }
-    }
+    )*};
 }
+of_backend!(StoreError, WarehouseError, BusError);
 
 #[cfg(test)]
 mod tests {

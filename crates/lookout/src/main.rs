@@ -8,8 +8,10 @@
 //! Source: ARCHITECTURE.md walks a call through the crates.
 
 mod app;
+mod backfill;
 mod check;
 mod cli;
+mod command;
 mod config;
 mod exposure;
 mod failure;
@@ -17,9 +19,11 @@ mod keys;
 mod lifetime;
 mod otlp;
 mod reload;
+mod rules;
 mod serve;
 mod table;
 mod telemetry;
+mod watch;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -70,6 +74,8 @@ fn run(cli: Cli) -> Result<String, Failure> {
             Command::Config(ConfigCommand::Reference) => Ok(config::reference()),
             Command::Migrate => app.migrate().await,
             Command::Keys(command) => keys::run(&app, command).await,
+            Command::Backfill(args) => command::backfill(&app, args).await,
+            Command::Rules(command) => command::rules(&app, command).await,
             Command::Openapi => Ok(lookout_api::openapi_json()),
         }
     })

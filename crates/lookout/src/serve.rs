@@ -1,11 +1,14 @@
 //! `lookout serve`: starts every part, waits for the end, ends every part.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lookout_api::{Api, ApiParts};
+use lookout_bus::Bus;
 use lookout_chain::Chains;
 use lookout_store::Store;
+use lookout_warehouse::Warehouse;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
-use crate::cli::ServeArgs;
+use crate::cli::{Role, ServeArgs};
 use crate::config::Settings;
 use crate::exposure;
 use crate::failure::Failure;
 use crate::reload::{self, Running};
 use crate::telemetry::Telemetry;
+use crate::watch::{self, Ground, Instance};
 
 /// Longest wait for requests under way at the end: container runtimes kill after 10 seconds.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
@@ -40,29 +44,32 @@ async fn run(
     settings: Settings,
     telemetry: &Telemetry,
 ) -> Result<(), Failure> {
-    for notice in &settings.notices {
-        tracing::info!("{notice}");
-    }
+    settings.notices.iter().for_each(|notice| tracing::info!("{notice}"));
     let listen = args.listen.unwrap_or_else(|| settings.listen());
+    let instance = Instance::claim(&settings)?;
     let store = app.store(&settings).await?;
     exposure::check(listen, &settings, store.has_keys().await?)?;
-    let listener = TcpListener::bind(listen).await;
-    let listener =
-        listener.map_err(|e| Failure::failed(format!("cannot listen on {listen}: {e}")))?;
-    let bound = listener.local_addr();
-    let bound = bound.map_err(|e| Failure::failed(format!("cannot listen on {listen}: {e}")))?;
+    let warehouse = lookout_warehouse::open(settings.warehouse()).await?;
+    let bus = lookout_bus::open(settings.bus()).await?;
+    let (listener, bound) = bind(listen).await?;
     // Before the first line that others may wait for, so that a signal sent then is heard.
     let mut ends = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
     let hangup = listen_for(SignalKind::hangup())?;
 
     let chains = Chains::start(settings.chains.clone(), settings.cache_bytes_max());
+    let kinds = Arc::new(watch::tasks(&settings, &chains, &store, &warehouse));
     let api = Arc::new(Api::new(ApiParts {
         chains: chains.clone(),
         store: store.clone(),
+        warehouse: warehouse.clone(),
+        bus: bus.clone(),
+        job_kinds: Arc::clone(&kinds) as _,
+        follows: settings.follows.iter().map(|f| (f.id, f.wants.clone())).collect(),
         prometheus: telemetry.prometheus.clone(),
         config: settings.api(),
         clock: Arc::clone(&app.clock),
         version: env!("CARGO_PKG_VERSION"),
+        probes_only: !args.takes(Role::Api),
     }));
     tracing::info!(
         address = %bound,
@@ -74,6 +81,20 @@ async fn run(
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks.spawn(upkeep(telemetry.prometheus.clone(), stop.clone()));
+    watch::start(&Ground {
+        settings: &settings,
+        args: &args,
+        chains: &chains,
+        store: &store,
+        warehouse: &warehouse,
+        bus: &bus,
+        clock: &app.clock,
+        instance: &instance,
+        kinds: &kinds,
+        tasks: &tasks,
+        stop: &stop,
+    })
+    .await?;
     let server = {
         let (api, stop) = (Arc::clone(&api), stop.clone());
         tasks.spawn(async move { api.serve(listener, stop).await })
@@ -90,8 +111,16 @@ async fn run(
     stop.cancel();
     tasks.close();
     drain(&tasks, &mut ends).await;
-    end(&chains, &store).await;
+    end(&chains, &store, &*warehouse, &*bus).await;
     ended
+}
+
+/// Listens, and says where: the port may have been left open.
+async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed = |e: std::io::Error| Failure::failed(format!("cannot listen on {listen}: {e}"));
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
@@ -130,13 +159,15 @@ async fn drain(tasks: &TaskTracker, ends: &mut [Signal; 2]) {
     }
 }
 
-async fn end(chains: &Chains, store: &Store) {
+async fn end(chains: &Chains, store: &Store, warehouse: &dyn Warehouse, bus: &dyn Bus) {
     let parts = async {
         chains.stop();
+        bus.close().await;
+        warehouse.close().await;
         store.close().await;
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, parts).await.is_err() {
-        tracing::warn!("chains and store did not end in time");
+        tracing::warn!("not every part ended in time");
     }
     tracing::info!("ended");
 }

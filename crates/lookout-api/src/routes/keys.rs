@@ -70,6 +70,30 @@ pub(crate) enum ScopeName {
     /// Read the audit log.
     #[serde(rename = "audit:read")]
     AuditRead,
+    /// Read events, transfers, their statistics and the stream of them.
+    #[serde(rename = "events:read")]
+    EventsRead,
+    /// Read rules, labels and ABIs; try rules out.
+    #[serde(rename = "rules:read")]
+    RulesRead,
+    /// Change rules, labels and ABIs.
+    #[serde(rename = "rules:write")]
+    RulesWrite,
+    /// Read alerts and their deliveries.
+    #[serde(rename = "alerts:read")]
+    AlertsRead,
+    /// Read channels and silences, without secrets.
+    #[serde(rename = "channels:read")]
+    ChannelsRead,
+    /// Change channels and silences, test them, replay deliveries.
+    #[serde(rename = "channels:write")]
+    ChannelsWrite,
+    /// Read jobs and their runs.
+    #[serde(rename = "jobs:read")]
+    JobsRead,
+    /// Change jobs and trigger runs.
+    #[serde(rename = "jobs:write")]
+    JobsWrite,
 }
 
 /// An API key, without its secret.

@@ -51,3 +51,62 @@ async fn connections_are_kept_and_let_go_at_the_end() {
     tokio::time::timeout(DRAIN_MAX, server).await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
+
+/// Everything until the connection ends.
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).await.unwrap();
+    String::from_utf8(got).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_that_fails_lacks_the_end_that_a_whole_one_has() {
+    use crate::piped;
+    const STALL: Duration = Duration::from_secs(60);
+    const LAST_CHUNK: &str = "0\r\n\r\n";
+    let api = TestApi::start(config()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cancel = CancellationToken::new();
+    let write = |whole: bool| async move {
+        piped::body(STALL, move |pipe| async move {
+            pipe.send("some").await.unwrap();
+            if whole {
+                pipe.end().await;
+            }
+        })
+    };
+    let router = Router::new()
+        .route("/whole", axum::routing::get(move || write(true)))
+        .route("/cut", axum::routing::get(move || write(false)));
+    let server = tokio::spawn(serve(api.api.state.clone(), router, listener, cancel.clone()));
+    for (path, whole) in [("/whole", true), ("/cut", false)] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let got = read_all(&mut stream).await;
+        // What was written before the failure may be lost with the connection.
+        assert!(!whole || got.contains("4\r\nsome\r\n"), "{got}");
+        assert_eq!(got.ends_with(LAST_CHUNK), whole, "{got}");
+    }
+    cancel.cancel();
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn live_streams_do_not_hold_up_the_end() {
+    let api = TestApi::start(config()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cancel = CancellationToken::new();
+    let (state, router) = (api.api.state.clone(), api.api.router());
+    let server = tokio::spawn(serve(state, router, listener, cancel.clone()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let got = exchange(&mut stream, "GET /v1/stream HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(got.starts_with("HTTP/1.1 200"), "{got}");
+    cancel.cancel();
+    // The connection ends with a whole body, not by being cut after the longest wait.
+    let rest = got + &read_all(&mut stream).await;
+    assert!(rest.ends_with("0\r\n\r\n"), "{rest}");
+    server.await.unwrap().unwrap();
+}

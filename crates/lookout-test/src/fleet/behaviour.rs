@@ -90,6 +90,8 @@ pub enum Behaviour {
     },
     /// Leaves logs out of log answers and receipts.
     MissingLogs,
+    /// Answers log queries with logs that name another block than their own.
+    LogsOfAnotherBlock,
 
     /// The inner behaviour, for this share of the requests.
     Sometimes {

@@ -20,6 +20,9 @@ pub(super) fn tell(behaviour: &Behaviour, call: &Value, result: &mut Value) {
         Behaviour::WrongBlockHash if is_block => flip(result, "hash"),
         Behaviour::FlippedDigit { field } if is_block => flip(result, field),
         Behaviour::MissingLogs => drop_logs(method, result),
+        Behaviour::LogsOfAnotherBlock if method == "eth_getLogs" => {
+            result.as_array_mut().into_iter().flatten().for_each(|log| flip(log, "blockHash"));
+        }
         _ => {}
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lookout_chain::{ChainSpec, PoolSettings, UpstreamSpec, redact};
+use lookout_chain::{ChainSpec, PoolSettings, UpstreamSpec, Wants, redact};
 use lookout_types::ChainId;
 
 use super::endpoint::UpstreamUrl;
+use super::follow::{Addresses, Follow, FollowFrom, FollowMode, Topics};
 use super::section::{Check, Kind, Section, Setting, section};
 use super::setting::{FromFile, Millis, quoted, word_setting};
 use super::tree::{Entry, Problem, Value};
@@ -40,6 +41,15 @@ section! {
         head_lag_max: u64 = PoolSettings::default().head_lag_max,
         /// Share of calls, in percent, that may be sent a second time when the first is slow.
         hedge_budget_percent: u32 = 5,
+        /// Whether its blocks are followed into events, rules and alerts, and what of them. Takes
+        /// effect after a restart, as do the next three.
+        follow: FollowMode = FollowMode::Off,
+        /// The first block followed: a height, or `latest` for the head at the first start.
+        follow_from: FollowFrom = FollowFrom::Latest,
+        /// With `follow = "logs"`: only logs of these contracts; none named: of all.
+        follow_addresses: Addresses = Addresses::default(),
+        /// With `follow = "logs"`: only logs whose first topic is one of these; none named: all.
+        follow_topics: Topics = Topics::default(),
     }
 }
 
@@ -92,6 +102,15 @@ impl Check for ChainSection {
         }
         if self.hedge_budget_percent > 100 {
             return Err(entry.problem_at("hedge_budget_percent", "more than 100 percent"));
+        }
+        let filters = [
+            ("follow_addresses", self.follow_addresses.0.is_empty()),
+            ("follow_topics", self.follow_topics.0.is_empty()),
+        ];
+        for (key, empty) in filters {
+            if !empty && self.follow != FollowMode::Logs {
+                return Err(entry.problem_at(key, "only used with `follow = \"logs\"`"));
+            }
         }
         Ok(())
     }
@@ -226,6 +245,20 @@ impl ChainSection {
     }
 }
 
+impl ChainSection {
+    /// What of it is followed, if anything.
+    fn follow(&self, name: &str) -> Option<Follow> {
+        let whole = match self.follow {
+            FollowMode::Off => return None,
+            FollowMode::Logs => false,
+            FollowMode::Blocks => true,
+        };
+        let (addresses, topics) = (self.follow_addresses.0.clone(), self.follow_topics.0.clone());
+        let wants = Wants { whole, addresses, topics };
+        Some(Follow { chain: name.to_owned(), id: self.id?, wants, from: self.follow_from })
+    }
+}
+
 /// All configured chains, by name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct ChainsSection(BTreeMap<String, ChainSection>);
@@ -280,6 +313,11 @@ fn check_name(name: &str, entry: &Entry) -> Result<(), Problem> {
 }
 
 impl ChainsSection {
+    /// The chains that are followed.
+    pub(crate) fn follows(&self) -> Vec<Follow> {
+        self.0.iter().filter_map(|(name, chain)| chain.follow(name)).collect()
+    }
+
     /// The chains as the pool takes them.
     pub(crate) fn specs(&self) -> Vec<ChainSpec> {
         self.0.iter().filter_map(|(name, chain)| chain.spec(name)).collect()
@@ -297,7 +335,7 @@ pub(crate) fn plain_spec(name: &str, id: u64, urls: Vec<UpstreamUrl>) -> ChainSp
 }
 
 /// The specs as a user would write them, without the secret parts of URLs.
-pub(crate) fn show_specs(specs: &[ChainSpec]) -> String {
+pub(crate) fn show_specs(specs: &[ChainSpec], follows: &[Follow]) -> String {
     let mut text = String::new();
     for spec in specs {
         text.push_str(&format!("\n[chains.{}]\nid = {}\nupstreams = [\n", spec.name, spec.id));
@@ -320,6 +358,9 @@ pub(crate) fn show_specs(specs: &[ChainSpec]) -> String {
             chain.head_lag_max,
         ));
         text.push_str(&format!("hedge_budget_percent = {:.0}\n", chain.hedge_budget * 100.0));
+        if let Some(follow) = follows.iter().find(|follow| follow.chain == spec.name) {
+            text.push_str(&follow.show());
+        }
     }
     text
 }

@@ -10,6 +10,7 @@ mod chains;
 mod compat;
 mod endpoint;
 mod environment;
+mod follow;
 mod legacy;
 mod limits;
 mod log;
@@ -23,18 +24,21 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
-use lookout_api::{ApiConfig, Limits, OidcConfig};
+use lookout_api::{ApiConfig, ChannelSettings, Limits, OidcConfig};
 use lookout_chain::ChainSpec;
 use lookout_store::Scopes;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use environment::Environment;
+pub(crate) use follow::{Follow, FollowFrom};
 pub(crate) use log::LogFormat;
 pub(crate) use setting::parse_listen;
 pub(crate) use tree::Problem;
+pub(crate) use watch::MailTls;
 
 use section::{Check, Section, Setting, section};
 use tree::{Entry, Origin};
@@ -44,7 +48,18 @@ const DEFAULT_FILE: &str = "lookout.toml";
 /// Largest configuration file in bytes: thousands of chains fit, a wrong path to a log does not.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Keys that a running server cannot change.
-const NEEDS_RESTART: [&str; 5] = ["server.listen", "store.", "cache.", "log.format", "telemetry."];
+const NEEDS_RESTART: [&str; 10] = [
+    "server.listen",
+    "store.",
+    "warehouse.",
+    "bus.",
+    "cache.",
+    "telegram.",
+    "email.",
+    "webhooks.",
+    "log.format",
+    "telemetry.",
+];
 
 section! {
     /// The whole configuration.
@@ -53,6 +68,11 @@ section! {
         server: server::ServerSection = server::ServerSection::default(),
         /// The database of tenants, keys and everything they own. Takes effect after a restart.
         store: store::StoreSection = store::StoreSection::default(),
+        /// Events and transfers of followed chains. Takes effect after a restart.
+        warehouse: watch::WarehouseSection = watch::WarehouseSection::default(),
+        /// The frames of followed chains, on their way to everything that is computed from them.
+        /// Takes effect after a restart.
+        bus: watch::BusSection = watch::BusSection::default(),
         /// Answers of upstreams, kept by block hash, so that they never go stale and need no time
         /// to live. Takes effect after a restart.
         cache: cache::CacheSection = cache::CacheSection::default(),
@@ -63,6 +83,12 @@ section! {
         compat: compat::CompatSection = compat::CompatSection::default(),
         /// Who may call. API keys are made with `lookout keys create`, not here.
         auth: auth::AuthSection = auth::AuthSection::default(),
+        /// The Telegram bot that sends alerts. Takes effect after a restart.
+        telegram: watch::TelegramSection = watch::TelegramSection::default(),
+        /// The mail server for alerts by mail. Takes effect after a restart.
+        email: watch::EmailSection = watch::EmailSection::default(),
+        /// Where webhooks of tenants may lead. Takes effect after a restart.
+        webhooks: watch::WebhooksSection = watch::WebhooksSection::default(),
         /// How often a caller may call; 0 switches a limit off.
         limits: limits::LimitsSection = limits::LimitsSection::default(),
         /// What is logged to standard error, and in which form.
@@ -81,6 +107,8 @@ pub(crate) struct Settings {
     config: Config,
     /// The chains to read.
     pub(crate) chains: Vec<ChainSpec>,
+    /// The chains to follow, in the order of `chains`.
+    pub(crate) follows: Vec<Follow>,
     blocks_chain: String,
     balance_chain: String,
     /// The file it was read from, if any.
@@ -107,6 +135,7 @@ impl Settings {
     fn of(root: &Entry, environment: &Environment) -> Result<Self, Problem> {
         let config = Config::read(root)?;
         let mut chains = config.chains.specs();
+        let follows = config.chains.follows();
         let mut notices = legacy::notices(environment, !chains.is_empty());
         if chains.is_empty() {
             chains = legacy::default_chains(environment)?;
@@ -120,7 +149,7 @@ impl Settings {
         let (blocks, balance) = (&config.compat.blocks_chain, &config.compat.balance_chain);
         let blocks_chain = compat_chain("blocks_chain", blocks.as_ref(), compat::BLOCKS_CHAIN)?;
         let balance_chain = compat_chain("balance_chain", balance.as_ref(), compat::BALANCE_CHAIN)?;
-        Ok(Self { config, chains, blocks_chain, balance_chain, file: None, notices })
+        Ok(Self { config, chains, follows, blocks_chain, balance_chain, file: None, notices })
     }
 
     /// What the API takes.
@@ -148,6 +177,11 @@ impl Settings {
             trusted_proxies: server.trusted_proxies.0.clone(),
             cors_origins: server.cors_origins.0.clone(),
             oidc,
+            channels: ChannelSettings {
+                guard: self.guard(),
+                mail: self.config.email.host.is_some(),
+                ..ChannelSettings::default()
+            },
         }
     }
 
@@ -164,6 +198,37 @@ impl Settings {
     /// Where the store is.
     pub(crate) fn store(&self) -> &lookout_store::StoreUrl {
         self.config.store.location()
+    }
+
+    /// Where the warehouse is.
+    pub(crate) fn warehouse(&self) -> &lookout_warehouse::WarehouseUrl {
+        &self.config.warehouse.url
+    }
+
+    /// Where the bus is.
+    pub(crate) fn bus(&self) -> &lookout_bus::BusUrl {
+        &self.config.bus.url
+    }
+
+    /// The Telegram bot.
+    pub(crate) fn telegram(&self) -> &watch::TelegramSection {
+        &self.config.telegram
+    }
+
+    /// The mail server.
+    pub(crate) fn email(&self) -> &watch::EmailSection {
+        &self.config.email
+    }
+
+    /// Where webhooks may lead.
+    pub(crate) fn guard(&self) -> lookout_store::GuardSettings {
+        let webhooks = &self.config.webhooks;
+        let networks = webhooks.allow_private.0.iter();
+        lookout_store::GuardSettings {
+            // Checked when it was read.
+            allow_private: networks.filter_map(|network| network.parse().ok()).collect(),
+            allow_http: webhooks.allow_http,
+        }
     }
 
     /// Most memory for cached answers, in bytes.
@@ -191,8 +256,10 @@ impl Settings {
     pub(crate) fn changes(&self, old: &Self) -> (Vec<String>, Vec<String>) {
         let mut changed = Vec::new();
         self.config.changes(&old.config, "", &mut changed);
-        let needs_restart =
-            |path: &String| NEEDS_RESTART.iter().any(|prefix| path.starts_with(prefix));
+        let needs_restart = |path: &String| {
+            let follow = path.starts_with("chains.") && path.contains(".follow");
+            follow || NEEDS_RESTART.iter().any(|prefix| path.starts_with(prefix))
+        };
         let (restart, now) = changed.into_iter().partition(needs_restart);
         (now, restart)
     }
@@ -212,17 +279,22 @@ impl Settings {
         };
         add("server", self.config.server.shown());
         add("store", self.config.store.shown());
+        add("warehouse", self.config.warehouse.shown());
+        add("bus", self.config.bus.shown());
         add("cache", self.config.cache.shown());
         add("compat", compat.shown());
         add("auth", self.config.auth.shown());
         if let Some(oidc) = &self.config.auth.oidc {
             add("auth.oidc", oidc.shown());
         }
+        add("telegram", self.config.telegram.shown());
+        add("email", self.config.email.shown());
+        add("webhooks", self.config.webhooks.shown());
         add("limits", self.config.limits.shown());
         add("log", self.config.log.shown());
         add("telemetry", self.config.telemetry.shown());
         text.pop();
-        text + &chains::show_specs(&self.chains)
+        text + &chains::show_specs(&self.chains, &self.follows)
     }
 }
 

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use lookout_bus::BusUrl;
 use lookout_store::{Scopes, StoreUrl};
-use lookout_types::ChainId;
+use lookout_types::{ChainId, Secret};
+use lookout_warehouse::WarehouseUrl;
 
 use super::section::{Kind, Setting};
 use super::tree::{Entry, Problem, Value};
@@ -186,15 +188,65 @@ impl Setting for ChainId {
     }
 }
 
-impl Setting for StoreUrl {
-    const KIND: Kind = Kind::Value("URL");
+/// Backends by URL; each shows itself without credentials.
+macro_rules! url_setting {
+    ($($type:ty),*) => {$(
+        impl Setting for $type {
+            const KIND: Kind = Kind::Value("URL");
+
+            fn read(entry: &Entry) -> Result<Self, Problem> {
+                parsed(entry, "a URL")
+            }
+
+            fn show(&self) -> Option<String> {
+                Some(quoted(&self.to_string()))
+            }
+        }
+    )*};
+}
+url_setting!(StoreUrl, WarehouseUrl, BusUrl);
+
+/// A credential written into the configuration or the environment; never shown.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SecretText(pub(crate) Secret);
+
+impl FromStr for SecretText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Secret::new(text)))
+    }
+}
+
+impl Setting for SecretText {
+    const KIND: Kind = Kind::Value("text");
 
     fn read(entry: &Entry) -> Result<Self, Problem> {
-        parsed(entry, "a URL")
+        match text(entry, "text")?.trim() {
+            "" => Err(entry.problem("empty")),
+            secret => Ok(Self(Secret::new(secret))),
+        }
     }
 
     fn show(&self) -> Option<String> {
-        Some(quoted(&self.to_string()))
+        Some(quoted("***"))
+    }
+}
+
+impl Setting for bool {
+    const KIND: Kind = Kind::Value("true or false");
+
+    fn read(entry: &Entry) -> Result<Self, Problem> {
+        match &entry.value {
+            Value::Bool(value) => Ok(*value),
+            Value::Untyped(text) if text.trim() == "true" => Ok(true),
+            Value::Untyped(text) if text.trim() == "false" => Ok(false),
+            _ => Err(entry.wrong_type("true or false")),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 

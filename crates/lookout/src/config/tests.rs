@@ -300,7 +300,41 @@ const FILE_MISTAKES: &[(&str, &str)] = &[
         "[telemetry]\notlp_endpoint = \"grpc://x\"",
         "lookout.toml:2:1: telemetry.otlp_endpoint: this is a URL of a scheme that is not supported; expected http, https",
     ),
+    (
+        "[bus]\nurl = \"nats://x\"",
+        "lookout.toml:2:1: bus.url: not a bus URL: the scheme is not supported; expected local:",
+    ),
+    (
+        "[warehouse]\nurl = \"mysql://x\"",
+        "lookout.toml:2:1: warehouse.url: not a warehouse URL: the scheme `mysql` is not supported; expected sqlite:FILE",
+    ),
+    (
+        "[email]\nhost = \"mail.example\"",
+        "lookout.toml:1:2: email.from: missing; mail needs a sender such as `Lookout <alerts@example.org>`",
+    ),
+    ("[email]\nport = 70000", "lookout.toml:2:1: email.port: expected a port from 1 to 65535"),
+    (
+        "[email]\ntls = \"ssl\"",
+        "lookout.toml:2:1: email.tls: `ssl` is not one of `starttls` `tls` `none`",
+    ),
+    (
+        "[webhooks]\nallow_http = 1",
+        "lookout.toml:2:1: webhooks.allow_http: expected true or false, not an integer",
+    ),
+    ("[telegram]\ntoken = \"\"", "lookout.toml:2:1: telegram.token: empty"),
     // Chains
+    (
+        "[chains.x]\nid = 1\nupstreams = [\"http://x\"]\nfollow = \"logs\"\nfollow_from = \"first\"",
+        "lookout.toml:5:1: chains.x.follow_from: expected a height such as 19000000, or `latest`",
+    ),
+    (
+        "[chains.x]\nid = 1\nupstreams = [\"http://x\"]\nfollow = \"blocks\"\nfollow_topics = [\"0x1\"]",
+        "lookout.toml:5:18: chains.x.follow_topics[0]: `0x1` is no topic: expected 0x and 64 hex digits",
+    ),
+    (
+        "[chains.x]\nid = 1\nupstreams = [\"http://x\"]\nfollow_addresses = [\"0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48\"]",
+        "lookout.toml:4:1: chains.x.follow_addresses: only used with `follow = \"logs\"`",
+    ),
     (
         "[chains.Eth]\nid = 1",
         "lookout.toml:1:9: chains.Eth: `Eth` is not a chain name: expected 1 to 32 of a-z, 0-9 and -",
@@ -457,6 +491,7 @@ fn secrets_come_from_files_and_are_shown_nowhere() {
     let store = write("store", "postgres://me:hunter5@db/lookout\n");
     let text = format!(
         "[store]\nurl_file = {store:?}\n[telemetry]\notlp_endpoint = \"http://o:hunter6@c:1/hunter7\"\n\
+         [telegram]\ntoken = \"hunter10\"\n[email]\npassword = \"hunter11\"\n\
          [chains.x]\nid = 1\nupstreams = [{{ url_file = {url:?} }}, \"wss://hunter8@b.example/hunter9\"]"
     );
     let settings = ok(&text, []);
@@ -464,6 +499,8 @@ fn secrets_come_from_files_and_are_shown_nowhere() {
     assert_eq!(upstream.url.as_str(), "https://u:hunter2@node.example:1/v3/hunter3?k=hunter4");
     assert_eq!(upstream.name, "node.example:1");
     assert_eq!(settings.store().to_string(), "postgres://db/lookout");
+    assert_eq!(settings.config.telegram.secret().unwrap().expose(), "hunter10");
+    assert_eq!(settings.config.email.secret().unwrap().expose(), "hunter11");
     for shown in [settings.show(), format!("{settings:?}"), format!("{settings:#?}")] {
         assert!(!shown.contains("hunter"), "{shown}");
         assert!(shown.contains("https://node.example:1"), "{shown}");
@@ -509,11 +546,16 @@ fn what_config_check_prints_is_a_configuration_that_says_the_same() {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:5\"\ncors_origins = [\"*\"]\n[log]\nlevel = \"debug\"\n\
          [auth]\nanonymous = [\"*\"]\n[auth.oidc]\nissuer = \"i\"\naudience = \"a\"\n\
-         jwks_url = \"https://id.example\"\n{CHAIN}hedge_budget_percent = 7\n"
+         jwks_url = \"https://id.example\"\n{CHAIN}hedge_budget_percent = 7\nfollow = \"logs\"\n\
+         follow_from = 17\nfollow_addresses = [\"0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48\"]\n\
+         [webhooks]\nallow_http = true\nallow_private = [\"10.0.0.0/8\"]\n"
     );
     let settings = ok(&text, []);
     let again = ok(&settings.show(), []);
     assert_eq!(again.chains, settings.chains);
+    assert_eq!(again.follows, settings.follows);
+    assert_eq!(again.follows[0].from, super::FollowFrom::Height(17));
+    assert_eq!(again.follows[0].wants.addresses.len(), 1);
     assert_eq!(again.api(), settings.api());
     assert_eq!(again.show(), settings.show());
 }

@@ -52,6 +52,7 @@ pub(crate) struct Entry {
 pub(crate) enum Value {
     Text(String),
     Integer(i64),
+    Bool(bool),
     List(Vec<Entry>),
     Table(BTreeMap<String, Entry>),
     /// From the environment: its type is that of the key it is for.
@@ -86,6 +87,7 @@ impl Entry {
             Value::Integer(_) => "an integer",
             Value::List(_) => "a list",
             Value::Table(_) => "a section",
+            Value::Bool(_) => "a boolean",
             Value::Other(name) => name,
         };
         self.problem(format!("expected {expected}, not {is}"))
@@ -170,7 +172,7 @@ impl Reader<'_> {
                     reason: "the number is too large".to_owned(),
                 })?)
             }
-            DeValue::Boolean(_) => Value::Other("a boolean"),
+            DeValue::Boolean(value) => Value::Bool(*value),
             DeValue::Array(items) => {
                 let mut list = Vec::new();
                 for (index, item) in items.iter().enumerate() {

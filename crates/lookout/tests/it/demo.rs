@@ -62,15 +62,37 @@ async fn the_tour_is_right_from_first_to_last() {
         "?verify=proof'\n",
         "\"level\": \"proof\"",
         "\"method\":\"eth_getLogs\"",
+        "[10,{\"from\":\"0x70997970C51812dc3A010C7d01b50e0d17dc79C8\",",
+        "Telegram, you: /start ",
+        "Telegram, bot: Linked: alerts of channel shop",
+        "\"condition\": \"value > units(\\\"100\\\", 6)\"",
+        "[\"pending\",\"250 LKD from ",
+        "Telegram, bot: 250 LKD from ",
+        "[\"confirmed\",\"250 LKD from ",
         "\"method\":\"anvil_reorg\"",
+        "Telegram, bot: in reply to its alert:\n               Retracted: block 14 of chain 31337",
+        "[\"retracted\",\"250 LKD from ",
         "\"state\": \"healthy\"",
         "lookout_chain_reorgs_total{chain=\"anvil\"} 1",
+        "lookout_rules_alerts_total{chain=\"anvil\",state=\"retracted\"} 1",
         "/docs/ ",
         "dashboard",
     ] {
         assert!(text.contains(section), "no {section:?} in:\n{text}");
     }
     assert!(!text.contains('\x1b'), "no colours where there is no terminal");
+}
+
+/// What comes after the tour: blocks, and an alert for the second of them once a third confirms it.
+#[tokio::test]
+async fn alerts_go_on_after_the_tour() {
+    let Some(demo) = start(&[]).await else { return };
+    let alert = |line: &str| {
+        let rest = line.strip_prefix("Telegram, bot: 250 LKD from ")?;
+        (!rest.ends_with("in block 14")).then(|| line.to_owned())
+    };
+    let alert = demo.line(TOUR_WITHIN, alert).await.unwrap();
+    assert!(alert.ends_with(" in block 17"), "{alert}");
 }
 
 /// `--lookout`, `anvil` and `lookout serve` all end on one signal.

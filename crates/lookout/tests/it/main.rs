@@ -14,8 +14,10 @@ mod reorg;
 mod routes;
 mod schemathesis;
 mod sharing;
+mod simulated;
 mod subscription;
 mod tidy;
+mod watching;
 
 use lookout_test::app::Builder;
 use lookout_test::{Anvil, TestApp};

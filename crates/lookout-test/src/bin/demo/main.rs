@@ -2,7 +2,9 @@
 //!
 //! It starts anvil and `lookout serve` in a temporary folder and ends both, whichever way it ends.
 
+mod alerts;
 mod answer;
+mod chat;
 mod screen;
 mod stage;
 mod tour;
@@ -13,9 +15,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
 
 use screen::Screen;
-use stage::Stage;
+use stage::{Scene, Stage};
 
 const USAGE: &str = "usage: demo --lookout PATH [--once] [--port PORT]
 
@@ -24,6 +27,8 @@ const USAGE: &str = "usage: demo --lookout PATH [--once] [--port PORT]
   --port PORT     where Lookout listens; by default 8000, or a free one where that is taken";
 /// Time between two blocks once the tour is over: slow enough to read along.
 const BLOCK_EVERY: Duration = Duration::from_secs(3);
+/// Between two looks for alerts that have arrived.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 struct Options {
     lookout: PathBuf,
@@ -99,10 +104,32 @@ async fn show(options: &Options, screen: &mut Screen, place: &mut Option<Stage>)
     if options.once {
         return Ok(());
     }
-    screen.title("It keeps running: a block with a transfer every few seconds. Ctrl-C ends it.")?;
-    for count in 1.. {
-        tokio::time::sleep(BLOCK_EVERY).await;
-        screen.note(&stage.next_block(count).await?)?;
+    live(stage, &scene, screen).await
+}
+
+/// Blocks, and the alerts that they bring, until somebody ends it.
+async fn live(stage: &Stage, scene: &Scene, screen: &Screen) -> Result<()> {
+    screen.title(
+        "It keeps running: a block every few seconds, alerts as they come. Ctrl-C ends it",
+    )?;
+    screen.note("In another terminal:")?;
+    screen.command(&format!("curl -sN '{}/v1/stream?topics=heads,events,alerts'", stage.base))?;
+    let (mut blocks, mut looks) = (interval(BLOCK_EVERY), interval(LOOK_EVERY));
+    for turn in [&mut blocks, &mut looks] {
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
-    Ok(())
+    let mut count = 0;
+    loop {
+        tokio::select! {
+            _ = blocks.tick() => {
+                screen.note(&stage.next_block(scene, count).await?)?;
+                count += 1;
+            }
+            _ = looks.tick() => {
+                for message in stage.chat.arrived() {
+                    screen.said("bot", &message.text)?;
+                }
+            }
+        }
+    }
 }

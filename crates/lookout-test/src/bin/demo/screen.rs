@@ -8,6 +8,7 @@ const BOLD: &str = "1";
 const DIM: &str = "2";
 const RED: &str = "31";
 const GREEN: &str = "32";
+const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
 /// Standard output.
@@ -47,6 +48,15 @@ impl Screen {
     /// An answer's body.
     pub(crate) fn answer(&self, text: &str) -> Result<()> {
         line(text)
+    }
+
+    /// A message in the chat: who says it, and what.
+    pub(crate) fn said(&self, who: &str, text: &str) -> Result<()> {
+        let prefix = format!("Telegram, {who}: ");
+        // A blank line would look like the end of the message.
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let text = lines.join(&format!("\n{}", " ".repeat(prefix.len())));
+        line(&format!("{}{text}", self.paint(YELLOW, &prefix)))
     }
 
     /// What goes on.

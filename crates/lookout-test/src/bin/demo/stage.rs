@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::chat::{Chat, TOKEN};
+
 /// Where the README says that Lookout is.
 const PORT: u16 = 8000;
 /// Lookout listens within a second; a first start on a busy machine takes longer.
@@ -21,15 +23,18 @@ const END_WITHIN: Duration = Duration::from_secs(12);
 /// A new head is seen within one poll; beyond this Lookout is not following.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(20);
 const FOLLOW_EVERY: Duration = Duration::from_millis(50);
+/// Those who read the frames of a chain: the warehouse and the rules.
+const CONSUMERS: usize = 2;
 
 /// Who receives things in the tour, in EIP-55 form. Nobody's account on a fresh node.
 pub(crate) const SHOP: &str = "0xc94770007dda54cF92009BFF0dE90c06F603a09f";
-/// Blocks that the reorg replaces.
-pub(crate) const REORG_DEPTH: u64 = 3;
+/// Units of the token that the blocks after the tour move, by turns; the largest are alerted.
+const LATER_UNITS: [u64; 3] = [40_000_000, 250_000_000, 75_000_000];
 
 /// The running parts.
 pub(crate) struct Stage {
     pub(crate) anvil: Anvil,
+    pub(crate) chat: Chat,
     pub(crate) base: String,
     pub(crate) http: reqwest::Client,
     lookout: Process,
@@ -50,11 +55,15 @@ impl Stage {
     /// Starts the node and Lookout on it, with the defaults of everything but the chain.
     pub(crate) async fn start(lookout: &Path, port: Option<u16>) -> Result<Self> {
         let anvil = Anvil::builder().start().await?;
+        let chat = Chat::start().await?;
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let config = format!(
-            "[chains.anvil]\nid = {}\nupstreams = [{{ name = \"anvil\", url = \"{}\" }}]\n",
+            "[chains.anvil]\nid = {}\nupstreams = [{{ name = \"anvil\", url = \"{}\" }}]\n\
+             poll_interval_ms = 200\nfollow = \"blocks\"\nfollow_from = 0\n\n\
+             [telegram]\ntoken = \"{TOKEN}\"\napi_url = \"{}\"\n",
             anvil.chain_id(),
-            anvil.url()
+            anvil.url(),
+            chat.url()
         );
         std::fs::write(folder.path().join("lookout.toml"), config)?;
         let port = port.unwrap_or_else(preferred_port);
@@ -70,7 +79,7 @@ impl Stage {
             Some(rest.split_whitespace().next()?.to_owned())
         });
         let base = base.await?;
-        Ok(Self { anvil, base, http: http_client(), lookout, _folder: folder })
+        Ok(Self { anvil, chat, base, http: http_client(), lookout, _folder: folder })
     }
 
     /// Makes things happen: coins, a token, blocks.
@@ -83,12 +92,13 @@ impl Stage {
         token.transfer(anvil, 0, SHOP, 1_200_000_000).await?;
         token.transfer(anvil, 0, anvil.account(1), 50_000_000).await?;
         token.transfer(anvil, 1, SHOP, 34_560_000).await?;
-        anvil.mine(REORG_DEPTH).await?;
+        anvil.mine(3).await?;
         self.followed().await?;
         Ok(Scene { token, token_units: 1_234_560_000, token_transfers: 4 })
     }
 
-    /// Waits until Lookout's head is the node's; gives its height and hash.
+    /// Waits until Lookout's head is the node's, and all that is computed from blocks is there; gives
+    /// its height and hash.
     pub(crate) async fn followed(&self) -> Result<(u64, String)> {
         let height = self.anvil.height().await?;
         let block = self.anvil.block(height).await?;
@@ -96,7 +106,10 @@ impl Stage {
         let wait = async {
             loop {
                 let head = self.get_json("/v1/chains/anvil/head").await?;
-                if head["data"]["latest"]["hash"] == hash.as_str() {
+                let follow = self.get_json("/v1/chains/anvil/follow").await?;
+                let consumers = follow["consumers"].as_array().context("no consumers")?;
+                let read = consumers.iter().filter(|one| one["head"]["hash"] == hash.as_str());
+                if head["data"]["latest"]["hash"] == hash.as_str() && read.count() == CONSUMERS {
                     return Ok::<_, anyhow::Error>(());
                 }
                 tokio::time::sleep(FOLLOW_EVERY).await;
@@ -108,16 +121,19 @@ impl Stage {
     }
 
     /// One more block with a transfer; says so in a line, once Lookout has it.
-    pub(crate) async fn next_block(&self, count: u64) -> Result<String> {
-        // One hundredth of an ether.
-        let receipt = self.anvil.transfer(0, SHOP, "0x2386f26fc10000").await?;
+    pub(crate) async fn next_block(&self, scene: &Scene, count: usize) -> Result<String> {
+        let units = LATER_UNITS[count % LATER_UNITS.len()];
+        let receipt = scene.token.transfer(&self.anvil, 0, SHOP, units).await?;
         let height = parse_quantity(&receipt["blockNumber"])?;
         let (head, hash) = self.followed().await?;
         ensure!(head >= height, "the head {head} is below the transfer's block {height}");
-        let balance = self.get_json(&format!("/address/balance/{SHOP}")).await?;
-        let balance = balance["balance"].as_str().context("no balance in the answer")?;
+        let token = scene.token.address.to_lowercase();
+        let path = format!("/v1/chains/anvil/addresses/{}/balance", SHOP.to_lowercase());
+        let balance = self.get_json(&format!("{path}?asset={token}")).await?;
+        let balance = balance["data"]["formatted"].as_str().context("no balance in the answer")?;
         let hash = hash.get(..14).unwrap_or(&hash);
-        Ok(format!("block {head}  {hash}…  transfer {count}: {SHOP} now has {balance} ether"))
+        let lkd = units / 1_000_000;
+        Ok(format!("block {head}  {hash}…  {lkd} LKD to {SHOP}, which now has {balance}"))
     }
 
     /// What the node says that an address has, in wei.

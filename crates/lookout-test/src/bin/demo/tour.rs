@@ -1,26 +1,32 @@
 //! The tour: each step says why, what to type, and what comes back, and checks it.
 
+use std::fmt::Display;
+
 use anyhow::{Context, Result, ensure};
 use lookout_test::anvil::hex;
 use serde_json::{Value, json};
 
 use crate::answer;
 use crate::screen::Screen;
-use crate::stage::{REORG_DEPTH, SHOP, Scene, Stage};
+use crate::stage::{SHOP, Scene, Stage};
 
 /// What of `/metrics` a first look wants.
-const METRICS: &str = "^lookout_(chain_head|chain_reorgs|cache|upstream_calls)";
-const METRIC_PREFIXES: [&str; 4] =
-    ["lookout_chain_head", "lookout_chain_reorgs", "lookout_cache", "lookout_upstream_calls"];
+const METRICS: &str = "^lookout_(chain_head|chain_reorgs|rules_alerts|deliveries_total)";
+const METRIC_PREFIXES: [&str; 4] = [
+    "lookout_chain_head",
+    "lookout_chain_reorgs",
+    "lookout_rules_alerts",
+    "lookout_deliveries_total",
+];
 
 /// One answer: its status and its body.
-struct Answer {
-    status: u16,
-    text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    fn json(&self) -> Result<Value> {
+    pub(crate) fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.text).context("the answer is no JSON")
     }
 }
@@ -35,15 +41,16 @@ pub(crate) async fn run(stage: &Stage, scene: &Scene, screen: &mut Screen) -> Re
     tour.token(scene).await.context("step `token`")?;
     tour.proof().await.context("step `proof`")?;
     tour.logs(scene).await.context("step `logs`")?;
-    tour.reorg().await.context("step `reorg`")?;
+    tour.watching(scene).await?;
     tour.upstreams().await.context("step `upstreams`")?;
     tour.metrics().await.context("step `metrics`")?;
     tour.pages().await.context("step `pages`")
 }
 
-struct Tour<'a> {
-    stage: &'a Stage,
-    screen: &'a mut Screen,
+/// Under way.
+pub(crate) struct Tour<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) screen: &'a mut Screen,
 }
 
 impl Tour<'_> {
@@ -113,29 +120,6 @@ impl Tour<'_> {
         Ok(())
     }
 
-    async fn reorg(&mut self) -> Result<()> {
-        self.screen.step("A reorganisation of the chain. First a payment, and the head with it")?;
-        self.stage.anvil.transfer(0, SHOP, "0xde0b6b3a7640000").await?;
-        let (height, hash) = self.stage.followed().await?;
-        let before = self.get("/v1/chains/anvil/head", 200).await?;
-        same("the head's hash", &before["data"]["latest"]["hash"], &json!(hash))?;
-        let paid = self.get(&format!("/address/balance/{SHOP}"), 200).await?;
-        same("the balance", &paid["balance"], &json!("2.5"))?;
-
-        self.screen.step("Now the node drops its last blocks, the payment among them")?;
-        let node = self.stage.anvil.url().to_owned();
-        self.call(&node, "anvil_reorg", json!([REORG_DEPTH, []])).await?;
-        let (new_height, new_hash) = self.stage.followed().await?;
-        ensure!(new_height == height, "the new head is at {new_height}, not {height}");
-        ensure!(new_hash != hash, "the head is still {hash}");
-
-        self.screen.step("Lookout is on the new branch, and nothing of the old one is answered")?;
-        let after = self.get("/v1/chains/anvil/head", 200).await?;
-        same("the head's hash", &after["data"]["latest"]["hash"], &json!(new_hash))?;
-        let unpaid = self.get(&format!("/address/balance/{SHOP}"), 200).await?;
-        same("the balance", &unpaid["balance"], &json!("1.5"))
-    }
-
     async fn upstreams(&mut self) -> Result<()> {
         self.screen.step("How the nodes behind it are doing")?;
         let answer = self.get("/v1/chains/anvil/upstreams", 200).await?;
@@ -153,8 +137,12 @@ impl Tour<'_> {
         let mut lines: Vec<&str> = answer.text.lines().filter(wanted).collect();
         lines.sort_unstable();
         self.screen.answer(&lines.join("\n"))?;
-        let reorgs = "lookout_chain_reorgs_total{chain=\"anvil\"} 1";
-        ensure!(lines.contains(&reorgs), "the metrics do not say `{reorgs}`");
+        for wanted in [
+            "lookout_chain_reorgs_total{chain=\"anvil\"} 1",
+            "lookout_deliveries_total{kind=\"telegram\",outcome=\"sent\"} 2",
+        ] {
+            ensure!(lines.contains(&wanted), "the metrics do not say `{wanted}`");
+        }
         Ok(())
     }
 
@@ -174,7 +162,7 @@ impl Tour<'_> {
     }
 
     /// A GET, shown with its answer; anything but the expected status is a failure.
-    async fn get(&self, path: &str, expected: u16) -> Result<Value> {
+    pub(crate) async fn get(&self, path: &str, expected: u16) -> Result<Value> {
         let url = format!("{}{path}", self.stage.base);
         // A shell would take `?` for a pattern and `&` for a command of its own.
         let shown = if path.contains(['?', '&']) { format!("'{url}'") } else { url.clone() };
@@ -189,9 +177,28 @@ impl Tour<'_> {
         answer.json()
     }
 
+    /// A POST of JSON that makes something, shown with its answer.
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Result<Value> {
+        let url = format!("{}{path}", self.stage.base);
+        self.screen.command(&format!("curl -s {url} \\\n    -d '{body}'"))?;
+        // What curl says when it is told nothing else.
+        let form = "application/x-www-form-urlencoded";
+        let request = self.stage.http.post(&url).header("content-type", form);
+        let answer = request.body(body.to_owned()).send().await;
+        let answer = answer.with_context(|| format!("POST {url}"))?;
+        let (status, text) = (answer.status().as_u16(), answer.text().await?);
+        self.screen.answer(answer::pretty(&text).as_deref().unwrap_or(&text))?;
+        ensure!(status == 201, "POST {url} answered {status}");
+        Answer { status, text }.json()
+    }
+
     /// A JSON-RPC call, shown with its answer.
-    async fn call(&self, url: &str, method: &str, params: Value) -> Result<Value> {
-        let params = params.to_string();
+    pub(crate) async fn call(
+        &self,
+        url: &str,
+        method: &str,
+        params: impl Display,
+    ) -> Result<Value> {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         self.screen.command(&format!(
             "curl -s {url} -H 'content-type: application/json' \\\n    -d '{body}'"
@@ -205,18 +212,18 @@ impl Tour<'_> {
         Ok(answer)
     }
 
-    async fn fetch(&self, url: &str) -> Result<Answer> {
+    pub(crate) async fn fetch(&self, url: &str) -> Result<Answer> {
         let answer = self.stage.http.get(url).send().await.with_context(|| format!("GET {url}"))?;
         Ok(Answer { status: answer.status().as_u16(), text: answer.text().await? })
     }
 }
 
 /// The newer route takes addresses in lowercase, too.
-fn balance_path() -> String {
+pub(crate) fn balance_path() -> String {
     format!("/v1/chains/anvil/addresses/{}/balance", SHOP.to_lowercase())
 }
 
-fn same(what: &str, answered: &Value, expected: &Value) -> Result<()> {
+pub(crate) fn same(what: &str, answered: &Value, expected: &Value) -> Result<()> {
     ensure!(answered == expected, "{what} is {answered}, not {expected}");
     Ok(())
 }

@@ -1,0 +1,314 @@
+//! Rules on frames: what matches becomes an alert, and a confirmed alert is put into the outbox.
+//!
+//! Frames go through a [`Matcher`](lookout_rules::Matcher) in memory; what they come to commits in
+//! one transaction with the cursor. Windows are kept as a snapshot now and then: after a restart
+//! the frames since then pass through the matcher again, and nothing is written for them.
+//!
+//! A rule that is new, changed or paused is taken up between two frames: it watches (or watches no
+//! longer) from the height after the committed head on, and that height is stored. So what matches
+//! is a function of the frames and the versions of the rules, also in a rebuild.
+
+mod balances;
+mod facts;
+mod meters;
+mod plan;
+mod record;
+mod state;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use lookout_rules::WindowError;
+use lookout_store::{Store, WatchCommitted};
+use lookout_types::{BlockRef, ChainId, Cursor, Frame, Step};
+use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio_util::sync::CancellationToken;
+
+pub use self::balances::{BalanceReader, Balances, ReadError};
+
+use self::balances::Read;
+use self::meters::Meters;
+use self::plan::Plan;
+use self::state::ChainState;
+use super::{ConsumeError, Consumer};
+
+/// Longest time between two looks for changed rules: other instances' changes raise no signal here.
+const LOOK: Duration = Duration::from_secs(1);
+/// Blocks that can be undone at first: deeper than any reorg that chains outside of laboratories
+/// have seen. It doubles with each rebuild that was asked for because it did not suffice.
+const DEPTH: u64 = 1024;
+
+/// Takes frames, and makes alerts of what rules match.
+#[derive(Debug)]
+pub struct RulesConsumer {
+    store: Store,
+    chains: Mutex<HashMap<ChainId, Arc<AsyncMutex<Watched>>>>,
+    names: HashMap<ChainId, Arc<str>>,
+    balances: Option<Balances>,
+}
+
+/// One chain.
+#[derive(Debug)]
+struct Watched {
+    chain: ChainId,
+    meters: Meters,
+    /// How many blocks can be undone.
+    depth: u64,
+    /// `None` before the first use and after a failure: it is read from the store then.
+    state: Option<ChainState>,
+}
+
+impl RulesConsumer {
+    /// A consumer that keeps its state in a store. `names` are the chains' configured names, for
+    /// metrics; a chain without one goes by its id.
+    pub fn new(store: Store, names: impl IntoIterator<Item = (ChainId, Arc<str>)>) -> Self {
+        let names = names.into_iter().collect();
+        Self { store, chains: Mutex::default(), names, balances: None }
+    }
+
+    /// Reads the balances that rules watch. Without this, balance rules never match.
+    #[must_use]
+    pub fn with_balances(self, balances: Balances) -> Self {
+        Self { balances: Some(balances), ..self }
+    }
+
+    /// Takes up changed rules of a chain while no frames come, until told to stop: a rule is live
+    /// within a second of being saved.
+    pub async fn follow_rules(&self, chain: ChainId, stop: CancellationToken) {
+        let mut changed = self.store.signals().rules.listen();
+        let mut warned = false;
+        let watch = async {
+            loop {
+                // Either wakes it; the signal's end cannot come before the store's.
+                tokio::time::timeout(LOOK, changed.changed()).await.ok();
+                match self.apply_to(chain, Vec::new()).await {
+                    Ok(_) => warned = false,
+                    Err(error) if !warned => {
+                        warned = true;
+                        tracing::warn!(chain = chain.0, %error, "changed rules wait to be taken up");
+                    }
+                    Err(_) => {}
+                }
+            }
+        };
+        stop.run_until_cancelled(watch).await;
+    }
+
+    fn chain(&self, chain: ChainId) -> Arc<AsyncMutex<Watched>> {
+        let mut chains = self.chains.lock();
+        let watched = chains.entry(chain).or_insert_with(|| {
+            let name = self.names.get(&chain).cloned();
+            let meters = Meters::new(&name.unwrap_or_else(|| chain.to_string().into()));
+            Arc::new(AsyncMutex::new(Watched { chain, meters, depth: DEPTH, state: None }))
+        });
+        Arc::clone(watched)
+    }
+
+    async fn apply_to(
+        &self,
+        chain: ChainId,
+        frames: Vec<Arc<Frame>>,
+    ) -> Result<Cursor, ConsumeError> {
+        let watched = self.chain(chain);
+        let mut watched = watched.lock().await;
+        let applied = watched.apply(&self.store, self.balances.as_ref(), frames).await;
+        if applied.is_err() {
+            // What is in memory may be ahead of what is committed.
+            watched.state = None;
+        }
+        applied
+    }
+}
+
+#[async_trait]
+impl Consumer for RulesConsumer {
+    fn name(&self) -> &'static str {
+        "rules"
+    }
+
+    /// Where frames are wanted from: where the windows were kept last, which may be before the
+    /// last frame committed.
+    async fn cursor(&self, chain: ChainId) -> Result<Cursor, ConsumeError> {
+        let watched = self.chain(chain);
+        let mut watched = watched.lock().await;
+        Ok(watched.state(&self.store).await?.seen)
+    }
+
+    async fn apply(&self, frames: Vec<Arc<Frame>>) -> Result<Cursor, ConsumeError> {
+        let Some(first) = frames.first() else {
+            return Err(ConsumeError::Fatal("there are no frames to apply".to_owned()));
+        };
+        self.apply_to(first.chain, frames).await
+    }
+
+    /// Begins again from the frames. Alerts and deliveries stay and are found again under their
+    /// ids, so nothing is sent twice; see [`Store::reset_watch`].
+    async fn reset(&self, chain: ChainId) -> Result<(), ConsumeError> {
+        let watched = self.chain(chain);
+        let mut watched = watched.lock().await;
+        watched.state = None;
+        Ok(self.store.reset_watch(chain).await?)
+    }
+}
+
+impl Watched {
+    /// The state in memory, read from the store when there is none.
+    async fn state(&mut self, store: &Store) -> Result<&mut ChainState, ConsumeError> {
+        let state = match self.state.take() {
+            Some(state) => state,
+            None => ChainState::load(store, self.chain, self.depth).await?,
+        };
+        Ok(self.state.insert(state))
+    }
+
+    async fn apply(
+        &mut self,
+        store: &Store,
+        balances: Option<&Balances>,
+        frames: Vec<Arc<Frame>>,
+    ) -> Result<Cursor, ConsumeError> {
+        let depth = self.depth;
+        let meters = self.meters.clone();
+        let state = self.state(store).await?;
+        let mut plan = Plan::new(state.committed);
+        state.take_up(store, depth, &mut plan).await?;
+        state.expect(&frames)?;
+        for (left, frame) in frames.iter().enumerate().map(|(at, f)| (frames.len() - at - 1, f)) {
+            // Older blocks were read when they were new.
+            let read = match balances.filter(|_| left == 0 && state.is_live(frame)) {
+                Some(balances) => balances.read(store, &mut state.matcher, frame, &meters).await?,
+                None => Read::default(),
+            };
+            if let Err(error) = state.pass(frame, read, &mut plan, &meters) {
+                // What came before is right, and is committed first.
+                state.commit(store, plan, depth, &meters).await?;
+                if matches!(error, Unfit::Window(WindowError::TooDeep { .. })) {
+                    self.depth = depth.saturating_mul(2);
+                }
+                return Err(ConsumeError::Rebuild(error.to_string()));
+            }
+            if plan.is_full() || state.rebuilding == Some(state.seen.sequence) {
+                let next = Plan::new(state.seen);
+                let full = std::mem::replace(&mut plan, next);
+                state.commit(store, full, depth, &meters).await?;
+            }
+            // A frame takes milliseconds; others get their turn in between.
+            tokio::task::yield_now().await;
+        }
+        state.commit(store, plan, depth, &meters).await?;
+        meters.watching(state.matcher.active().len());
+        Ok(state.seen)
+    }
+}
+
+impl ChainState {
+    /// Refuses frames that leave out some since the windows were kept: after a failure the state is
+    /// read again, perhaps without whoever sends the frames knowing.
+    fn expect(&self, frames: &[Arc<Frame>]) -> Result<(), ConsumeError> {
+        let next = self.seen.sequence + 1;
+        match frames.first() {
+            Some(first)
+                if self.seen.sequence < self.committed.sequence && first.sequence > next =>
+            {
+                Err(ConsumeError::Retry(format!(
+                    "the rules of chain {} want frames from {next} on, not from {}",
+                    first.chain, first.sequence
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a frame follows what is committed, rather than being passed through again.
+    fn is_live(&self, frame: &Frame) -> bool {
+        let again = self.rebuilding.is_some_and(|before| frame.sequence <= before);
+        !again && self.seen.sequence >= self.committed.sequence && follow(&self.seen, frame).is_ok()
+    }
+
+    /// Takes a frame into memory and into the plan, unless it is committed already.
+    fn pass(
+        &mut self,
+        frame: &Frame,
+        read: Read,
+        plan: &mut Plan,
+        meters: &Meters,
+    ) -> Result<(), Unfit> {
+        if self.seen.sequence > 0 && frame.sequence <= self.seen.sequence {
+            return Ok(());
+        }
+        let head = follow(&self.seen, frame)?;
+        let begun = Instant::now();
+        let stepped = self.matcher.step(frame, &read.readings).map_err(Unfit::Window)?;
+        self.seen = Cursor { chain: frame.chain, sequence: frame.sequence, head };
+        if self.seen.sequence > self.committed.sequence {
+            meters.evaluated(begun.elapsed(), &stepped);
+            plan.add(frame, stepped, &self.matcher, self.seen);
+            plan.add_read(read);
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &mut self,
+        store: &Store,
+        mut plan: Plan,
+        depth: u64,
+        meters: &Meters,
+    ) -> Result<(), ConsumeError> {
+        if plan.is_empty() {
+            return Ok(());
+        }
+        self.keep_windows(&mut plan, depth);
+        let commit = plan.finish();
+        match store.commit_watch(&commit).await? {
+            WatchCommitted::Done(changes) => {
+                self.committed = commit.cursor;
+                if changes.rebuilt {
+                    self.rebuilding = None;
+                }
+                meters.committed(&changes);
+                Ok(())
+            }
+            WatchCommitted::Elsewhere(found) => Err(ConsumeError::Retry(format!(
+                "another instance has moved the rules of chain {} from frame {} to frame {found}",
+                commit.cursor.chain, commit.after
+            ))),
+        }
+    }
+}
+
+/// Why a frame cannot be taken.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("frame {sequence} ({step} block {block}) does not follow frame {after} of the rules")]
+    Gap { sequence: u64, step: Step, block: u64, after: u64 },
+    #[error("{0}")]
+    Window(WindowError),
+}
+
+/// The head after a frame that follows what was seen.
+fn follow(seen: &Cursor, frame: &Frame) -> Result<Option<BlockRef>, Unfit> {
+    let below = frame.block.number.checked_sub(1);
+    let below = below.map(|number| BlockRef { number, hash: frame.parent });
+    // The first frame after a reset may be any that adds a block.
+    let first = seen.sequence == 0 || frame.sequence == seen.sequence + 1;
+    let fits = match (frame.step, seen.head) {
+        (Step::Apply, None) => first,
+        (Step::Apply, head) => first && head == below,
+        (Step::Undo, head) => first && head == Some(frame.block),
+    };
+    if !fits {
+        let (sequence, step, block) = (frame.sequence, frame.step, frame.block.number);
+        return Err(Unfit::Gap { sequence, step, block, after: seen.sequence });
+    }
+    Ok(match frame.step {
+        Step::Apply => Some(frame.block),
+        Step::Undo => below,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! What the consumer holds of one chain in memory.
+
+use std::time::Instant;
+
+use lookout_rules::{Matcher, RuleId, RuleSource};
+use lookout_store::{NewRuleFailure, RuleVersion, Store, TakenUp, VersionsAfter};
+use lookout_types::{ChainId, Cursor, Height};
+use tokio::sync::watch;
+
+use super::plan::Plan;
+use super::{ConsumeError, LOOK};
+
+/// Frames between two snapshots of the windows at least: what a restart passes through again.
+const SNAPSHOT_FRAMES: u64 = 64;
+/// And at most, however large the windows are: half of what the bus keeps behind the cursor.
+const SNAPSHOT_FRAMES_MAX: u64 = 512;
+/// Bytes of windows that are written for each frame on average: little beside a block's own.
+const SNAPSHOT_BYTES_PER_FRAME: usize = 16 << 10;
+/// Characters of a reason that is stored.
+const REASON_CHARS: usize = 500;
+
+/// One chain, as far as its frames were seen.
+#[derive(Debug)]
+pub(super) struct ChainState {
+    pub(super) matcher: Matcher,
+    /// What the store has.
+    pub(super) committed: Cursor,
+    /// What the matcher has passed: behind `committed` after a restart, until it caught up.
+    pub(super) seen: Cursor,
+    /// While alerts are rebuilt after a reset: the frame at which a commit has to end.
+    pub(super) rebuilding: Option<u64>,
+    /// The frame after which windows were kept or pruned last, and how many to wait.
+    kept_at: u64,
+    keep_every: u64,
+    /// The change of rules seen last.
+    after: VersionsAfter,
+    revision: i64,
+    looked: Instant,
+    changed: watch::Receiver<u64>,
+    /// What the rules read at the start come to; part of the first commit.
+    pending: (Vec<TakenUp>, Vec<NewRuleFailure>),
+}
+
+impl ChainState {
+    /// Reads where a chain stands, with the rules that can still matter.
+    pub(super) async fn load(
+        store: &Store,
+        chain: ChainId,
+        depth: u64,
+    ) -> Result<Self, ConsumeError> {
+        // From now on, so that no change between reading and listening is missed.
+        let changed = store.signals().rules.listen();
+        let stored = store.watch_state(chain).await?;
+        let committed = stored.cursor;
+        let mut state = Self {
+            matcher: Matcher::new(chain),
+            committed,
+            seen: Cursor { chain, sequence: 0, head: None },
+            rebuilding: stored.rebuilding,
+            kept_at: committed.sequence,
+            keep_every: SNAPSHOT_FRAMES,
+            after: VersionsAfter::default(),
+            revision: 0,
+            looked: Instant::now(),
+            changed,
+            pending: Default::default(),
+        };
+        let final_height = state.final_height(depth);
+        if let Some(height) = final_height
+            && store.has_ended_versions(chain, height).await?
+        {
+            state.matcher.forget(height);
+        }
+        let mut plan = Plan::new(committed);
+        state.read_versions(store, depth, &mut plan).await?;
+        state.pending = (plan.taken_up, plan.failures);
+        if let Some(snapshot) = stored.snapshot {
+            match state.matcher.restore(&snapshot.state) {
+                Ok(()) => {
+                    state.kept_at = snapshot.cursor.sequence;
+                    state.seen = snapshot.cursor;
+                }
+                Err(error) => {
+                    tracing::warn!(chain = chain.0, %error, "the windows of rules are rebuilt");
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// The height up to which blocks are taken as final.
+    fn final_height(&self, depth: u64) -> Option<Height> {
+        self.committed.head.and_then(|head| head.number.checked_sub(depth))
+    }
+
+    /// Plans what rules that changed watch from now on, when it is time to look for them.
+    pub(super) async fn take_up(
+        &mut self,
+        store: &Store,
+        depth: u64,
+        plan: &mut Plan,
+    ) -> Result<(), ConsumeError> {
+        let (taken_up, failures) = std::mem::take(&mut self.pending);
+        plan.taken_up.extend(taken_up);
+        plan.failures.extend(failures);
+        // The sender lives in the store, which outlives this.
+        let signalled = self.changed.has_changed().unwrap_or(false);
+        if !signalled && self.looked.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.changed.mark_unchanged();
+        self.looked = Instant::now();
+        self.read_versions(store, depth, plan).await
+    }
+
+    /// Reads versions that changed since the last time.
+    async fn read_versions(
+        &mut self,
+        store: &Store,
+        depth: u64,
+        plan: &mut Plan,
+    ) -> Result<(), ConsumeError> {
+        let revision = store.rules_revision().await?;
+        if revision == self.revision {
+            return Ok(());
+        }
+        let final_height = self.final_height(depth);
+        loop {
+            let chain = self.committed.chain;
+            let page = store.rule_versions(chain, &self.after, final_height).await?;
+            let Some(last) = page.last() else { break };
+            self.after = last.place();
+            for version in page {
+                self.read_version(&version, plan);
+                // Compiling takes microseconds; many take a while.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.revision = revision;
+        Ok(())
+    }
+
+    fn read_version(&mut self, stored: &RuleVersion, plan: &mut Plan) {
+        let Some(id) = rule_id(&stored.rule_id) else {
+            // Ids are made by the store; one that is none cannot be matched to anything.
+            tracing::error!(rule = stored.rule_id, "a rule has an id that is no UUID");
+            return;
+        };
+        let next = self.committed.head.map_or(0, |head| head.number.saturating_add(1));
+        let (version, before) = (stored.version, stored.version.saturating_sub(1));
+        let from = stored.from_height.unwrap_or(next);
+        let until = stored.until_height.or(stored.retired.then_some(next));
+        let ends = |version, until| {
+            let (tenant, rule_id) = (stored.tenant.clone(), stored.rule_id.clone());
+            TakenUp::Ends { tenant, rule_id, version, until }
+        };
+        if stored.from_height.is_none() {
+            let (tenant, rule_id) = (stored.tenant.clone(), stored.rule_id.clone());
+            plan.taken_up.push(TakenUp::Begins { tenant, rule_id, version, from });
+            plan.taken_up.push(ends(before, from));
+            self.matcher.retire(id, before, from);
+        }
+        let watches = until.is_none_or(|until| from < until);
+        if watches && self.matcher.rule(id, version).is_none() {
+            match compile(stored, id) {
+                Ok(rule) => self.matcher.insert(rule.into(), from),
+                Err(reason) => {
+                    let rule_id = stored.rule_id.clone();
+                    tracing::warn!(rule = rule_id, version, reason, "a rule is not watched");
+                    plan.failures.push(NewRuleFailure {
+                        rule_id,
+                        rule_version: version,
+                        reason,
+                        count: 1,
+                        height: from,
+                        record: r#"{"kind":"rule"}"#.to_owned(),
+                    });
+                }
+            }
+        }
+        if let Some(until) = until {
+            self.matcher.retire(id, version, until);
+            if stored.until_height.is_none() {
+                plan.taken_up.push(ends(version, until));
+            }
+        }
+    }
+
+    /// Keeps the windows with the plan when enough frames have passed, and lets go of what only
+    /// blocks that are final could bring back.
+    pub(super) fn keep_windows(&mut self, plan: &mut Plan, depth: u64) {
+        // While it catches up, the windows are behind what is committed.
+        if self.seen.sequence < self.committed.sequence {
+            return;
+        }
+        let due = self.seen.sequence.saturating_sub(self.kept_at) >= self.keep_every;
+        if due
+            && let Some(head) = self.seen.head
+            && let Some(final_height) = head.number.checked_sub(depth)
+        {
+            self.matcher.prune(final_height);
+            plan.final_height = Some(final_height);
+        }
+        if !self.matcher.has_windows() {
+            plan.windows = Some(Vec::new());
+            self.keep_every = SNAPSHOT_FRAMES;
+        } else if due {
+            let windows = self.matcher.snapshot();
+            let frames = u64::try_from(windows.len() / SNAPSHOT_BYTES_PER_FRAME);
+            let frames = frames.unwrap_or(SNAPSHOT_FRAMES_MAX);
+            self.keep_every = frames.clamp(SNAPSHOT_FRAMES, SNAPSHOT_FRAMES_MAX);
+            plan.windows = Some(windows);
+        }
+        if due {
+            self.kept_at = self.seen.sequence;
+        }
+    }
+}
+
+fn rule_id(text: &str) -> Option<RuleId> {
+    let id = RuleId(u128::from_str_radix(&text.replace('-', ""), 16).ok()?);
+    (id.to_string() == text).then_some(id)
+}
+
+/// Compiles a version. It was checked when it was saved, by this lookout or by another.
+fn compile(stored: &RuleVersion, id: RuleId) -> Result<lookout_rules::Rule, String> {
+    let shown = |reason: String| -> String {
+        let reason = format!("the rule cannot be watched, save it again: {reason}");
+        reason.chars().take(REASON_CHARS).collect()
+    };
+    let source: RuleSource =
+        serde_json::from_str(&stored.source).map_err(|error| shown(error.to_string()))?;
+    source.compile(id, stored.version).map_err(|error| shown(error.to_string()))
+}

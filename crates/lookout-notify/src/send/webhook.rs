@@ -1,0 +1,153 @@
+//! Standard Webhooks: one alert a request, signed, with an id that stays over all tries.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use lookout_store::{ChannelConfig, ChannelSecrets};
+use lookout_types::{Clock, UnixMillis};
+use reqwest::StatusCode;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::answer::{Answer, fetch, retry_after};
+use super::{
+    AlertView, Guard, Item, Pace, Parcel, ParcelKind, Receipt, SendError, Sender, digest,
+    signature, wrong_kind,
+};
+
+/// How much of an answer is read: enough to say what was wrong.
+const ANSWER_BYTES_MAX: usize = 4 << 10;
+/// Between two requests to one host: 50 a second are no burden to any receiver, and no tenant can
+/// turn the server against somebody.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Sends to receivers of Standard Webhooks.
+pub struct Webhook {
+    guard: Guard,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+impl Webhook {
+    /// Through this guard.
+    pub fn new(guard: Guard, clock: Arc<dyn Clock>) -> Self {
+        Self { guard, clock }
+    }
+}
+
+#[async_trait]
+impl Sender for Webhook {
+    async fn send(
+        &self,
+        config: &ChannelConfig,
+        secrets: &ChannelSecrets,
+        parcel: &Parcel,
+    ) -> Result<Receipt, SendError> {
+        let ChannelConfig::Webhook { url } = config else { return Err(wrong_kind(config)) };
+        let url = self.guard.check(url)?;
+        let now = self.clock.now();
+        let body = body(parcel, now)?;
+        let signatures = signature::header(&secrets.signing, &parcel.id, &body, now)
+            .map_err(|error| SendError::refused(error.to_string()))?;
+        if signatures.is_empty() {
+            return Err(SendError::refused("the channel has no signing key; rotate it once"));
+        }
+        let request = self
+            .guard
+            .client()
+            .post(url)
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", &parcel.id)
+            .header("webhook-timestamp", signature::timestamp(now))
+            .header("webhook-signature", signatures)
+            .body(body);
+        judge(&fetch(request, ANSWER_BYTES_MAX).await?, now)
+    }
+
+    fn items_max(&self, _: &ChannelConfig) -> usize {
+        // One id, one signature, one thing that happened.
+        1
+    }
+
+    fn paces(&self, config: &ChannelConfig, _: &ChannelSecrets) -> Vec<Pace> {
+        let ChannelConfig::Webhook { url } = config else { return Vec::new() };
+        let origin = url.parse::<url::Url>().map(|url| url.origin().ascii_serialization());
+        // A URL that cannot be read is refused when it is sent to.
+        vec![Pace::new("webhook", &origin.unwrap_or_default(), PACE)]
+    }
+}
+
+/// What an answer means. Receivers deploy, so that nothing but "gone" is for good.
+fn judge(answer: &Answer, now: UnixMillis) -> Result<Receipt, SendError> {
+    let status = answer.status;
+    match status {
+        _ if status.is_success() => Ok(Receipt::default()),
+        StatusCode::GONE => Err(SendError::ChannelGone { reason: answer.told() }),
+        _ if status.is_redirection() => Err(SendError::refused(format!(
+            "the receiver answered {}, and redirects are not followed; set the channel's url to \
+             where it leads",
+            status.as_u16()
+        ))),
+        _ => Err(SendError::Retry {
+            after: retry_after(&answer.headers, now),
+            reason: answer.told(),
+        }),
+    }
+}
+
+/// The body; the same for every try, because the signature is over it and receivers compare.
+fn body(parcel: &Parcel, now: UnixMillis) -> Result<String, SendError> {
+    let [item] = parcel.items.as_slice() else {
+        return Err(SendError::refused("a webhook carries exactly one alert"));
+    };
+    let (name, state) = match parcel.kind {
+        ParcelKind::Alert => ("alert.confirmed", "confirmed"),
+        ParcelKind::Retraction => ("alert.retracted", "retracted"),
+        ParcelKind::Test => ("channel.test", ""),
+    };
+    let data = match item {
+        Item { alert: Some(alert), .. } => data(alert, state)?,
+        Item { alert: None, .. } => json!({ "text": digest::TEST_TEXT }),
+    };
+    let timestamp = time(created_at(&parcel.id).unwrap_or(now))?;
+    Ok(json!({ "type": name, "timestamp": timestamp, "data": data }).to_string())
+}
+
+/// When the delivery was made: its id, a `UUIDv7`, begins with the time.
+fn created_at(id: &str) -> Option<UnixMillis> {
+    let (seconds, nanos) = Uuid::try_parse(id).ok()?.get_timestamp()?.to_unix();
+    let millis = i64::try_from(seconds).ok()?.checked_mul(1000)?;
+    millis.checked_add(i64::from(nanos / 1_000_000))
+}
+
+fn time(millis: UnixMillis) -> Result<String, SendError> {
+    let time = Timestamp::from_millisecond(millis);
+    time.map(|time| time.to_string())
+        .map_err(|error| SendError::refused(format!("a time of the alert is none: {error}")))
+}
+
+fn data(alert: &AlertView, state: &str) -> Result<Value, SendError> {
+    Ok(json!({
+        "id": alert.id,
+        "state": state,
+        "ruleId": alert.rule_id,
+        "ruleName": alert.rule_name,
+        "ruleVersion": alert.rule_version,
+        "chainId": alert.chain_id,
+        "height": alert.height,
+        "blockHash": alert.block_hash.to_string(),
+        "blockTime": time(alert.block_time.saturating_mul(1000))?,
+        "record": alert.record,
+        "facts": alert.facts,
+        "text": alert.text,
+    }))
+}

@@ -1,0 +1,172 @@
+//! The parts of `lookout serve` that watch chains: publishers, consumers, delivery, jobs.
+
+mod balances;
+mod delivery;
+mod instance;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lookout_bus::Bus;
+use lookout_chain::{Chain, Chains};
+use lookout_ingest::consume::{
+    self, Balances, ConsumeLimits, Consumer, ConsumerState, KEEP_FRAMES, RulesConsumer, RunParts,
+    TrimParts, WarehouseConsumer,
+};
+use lookout_ingest::publish::{Limits, Publisher, PublisherParts, Standby, Start};
+use lookout_jobs::{Scheduler, SchedulerParts, Tasks};
+use lookout_store::{Actor, Store, TENANT_DEFAULT};
+use lookout_types::Clock;
+use lookout_warehouse::Warehouse;
+use tokio::sync::watch::{Receiver, Sender};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::{Role, ServeArgs};
+use crate::config::{Follow, FollowFrom, Settings};
+use crate::failure::Failure;
+use balances::ChainBalances;
+
+pub(crate) use instance::Instance;
+pub(crate) use tasks::tasks;
+
+/// How often frames that everyone has read are let go of.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
+
+/// What watching stands on.
+pub(crate) struct Ground<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) args: &'a ServeArgs,
+    pub(crate) chains: &'a Chains,
+    pub(crate) store: &'a Store,
+    pub(crate) warehouse: &'a Arc<dyn Warehouse>,
+    pub(crate) bus: &'a Arc<dyn Bus>,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) instance: &'a Instance,
+    pub(crate) kinds: &'a Arc<Tasks>,
+    pub(crate) tasks: &'a TaskTracker,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// Starts what the roles of this process ask for. Everything ends when `stop` is cancelled.
+pub(crate) async fn start(ground: &Ground<'_>) -> Result<(), Failure> {
+    let names = ground.settings.follows.iter().map(|f| (f.id, Arc::from(f.chain.as_str())));
+    let balances = Balances {
+        reader: Arc::new(ChainBalances::new(ground.chains.clone())),
+        archive: false,
+        clock: Arc::clone(ground.clock),
+    };
+    let rules = RulesConsumer::new(ground.store.clone(), names).with_balances(balances);
+    let rules = Arc::new(rules);
+    for follow in &ground.settings.follows {
+        let chain = ground.chains.get(&follow.chain);
+        let chain = chain.map_err(|error| Failure::failed(error.to_string()))?;
+        ground.follow(follow, &chain, &rules);
+    }
+    if ground.args.takes(Role::Deliver) {
+        delivery::start(ground).await?;
+    }
+    if ground.args.takes(Role::Schedule) {
+        ground.store.ensure_default_jobs(TENANT_DEFAULT, &Actor::System("serve")).await?;
+        let (store, stop) = (ground.store.clone(), ground.stop.clone());
+        let tasks = Arc::clone(ground.kinds);
+        let scheduler = Scheduler::new(SchedulerParts { store, tasks, stop });
+        ground.tasks.spawn(scheduler.run());
+    }
+    Ok(())
+}
+
+impl Ground<'_> {
+    /// Publisher and consumers of one chain.
+    fn follow(&self, follow: &Follow, chain: &Arc<Chain>, rules: &Arc<RulesConsumer>) {
+        let name: Arc<str> = follow.chain.as_str().into();
+        let warehouse: Arc<dyn Consumer> =
+            Arc::new(WarehouseConsumer::new(Arc::clone(self.warehouse)));
+        let (mut consumers, mut pace) = (Vec::new(), Vec::new());
+        if self.args.takes(Role::Ingest) {
+            pace.push(self.consume(follow, &name, &warehouse, None));
+            consumers.push(warehouse);
+        }
+        if self.args.takes(Role::Rules) {
+            let consumer: Arc<dyn Consumer> = Arc::<RulesConsumer>::clone(rules);
+            pace.push(self.consume(follow, &name, &consumer, Some(Arc::clone(self.warehouse))));
+            consumers.push(consumer);
+            let (rules, id, stop) = (Arc::clone(rules), follow.id, self.stop.clone());
+            self.tasks.spawn(async move { rules.follow_rules(id, stop).await });
+        }
+        if self.args.takes(Role::Ingest) {
+            let publisher = Publisher::new(self.publisher(follow, chain, pace));
+            // It says itself why it ended; the other chains go on.
+            self.tasks.spawn(async move { publisher.run().await.is_ok() });
+        }
+        // A consumer that runs elsewhere, or not at all for now, would find frames gone.
+        if consumers.len() == 2 {
+            self.tasks.spawn(consume::trim(TrimParts {
+                bus: Arc::clone(self.bus),
+                chain: follow.id,
+                name,
+                consumers,
+                keep_frames: KEEP_FRAMES,
+                interval: TRIM_EVERY,
+                stop: self.stop.clone(),
+            }));
+        }
+    }
+
+    fn publisher(
+        &self,
+        follow: &Follow,
+        chain: &Arc<Chain>,
+        pace: Vec<Receiver<ConsumerState>>,
+    ) -> PublisherParts {
+        PublisherParts {
+            name: follow.chain.as_str().into(),
+            source: chain.source(),
+            bus: Arc::clone(self.bus),
+            warehouse: Arc::clone(self.warehouse),
+            store: self.store.clone(),
+            wants: follow.wants.clone(),
+            start: start_of(follow.from),
+            until: None,
+            holder: self.instance.name.clone(),
+            standby: Standby::Wait,
+            pace,
+            limits: Limits::default(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn consume(
+        &self,
+        follow: &Follow,
+        name: &Arc<str>,
+        consumer: &Arc<dyn Consumer>,
+        archive: Option<Arc<dyn Warehouse>>,
+    ) -> Receiver<ConsumerState> {
+        let state = Sender::default();
+        let seen = state.subscribe();
+        let parts = RunParts {
+            consumer: Arc::clone(consumer),
+            bus: Arc::clone(self.bus),
+            chain: follow.id,
+            name: Arc::clone(name),
+            archive,
+            clock: Arc::clone(self.clock),
+            limits: ConsumeLimits::default(),
+            state,
+            stop: self.stop.clone(),
+        };
+        // It says itself why it ended; the other consumers go on.
+        self.tasks.spawn(async move { consume::run(parts).await.is_ok() });
+        seen
+    }
+}
+
+/// Where a chain begins.
+pub(crate) fn start_of(from: FollowFrom) -> Start {
+    match from {
+        FollowFrom::Latest => Start::Latest,
+        FollowFrom::Height(height) => Start::Height(height),
+    }
+}

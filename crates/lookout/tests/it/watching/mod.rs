@@ -1,0 +1,16 @@
+//! Watching chains, whole: simulated chains, the real server, stand-ins for what it sends to.
+
+mod backtest;
+mod commands;
+mod confirmations;
+mod faults;
+mod hostile;
+mod instances;
+mod jobs;
+mod kills;
+mod property;
+mod refusals;
+mod scene;
+mod storm;
+mod stream;
+mod world;

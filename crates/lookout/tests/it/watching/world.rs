@@ -1,0 +1,198 @@
+//! Simulated chains, faulty upstreams before them, and a server that follows all of them.
+
+use std::sync::Arc;
+
+use lookout_test::app::{Answer, Builder};
+use lookout_test::{Behaviour, FakeUpstream, SimChain, SimNode, TestApp};
+use serde_json::{Value, json};
+
+use crate::LOOKOUT;
+
+/// Most transfers of a block.
+const LOGS_MAX: usize = 3;
+/// The deepest reorg.
+const DEPTH_MAX: u64 = 64;
+/// First chain id; one for each seed.
+const CHAIN_IDS: u64 = 100_000;
+/// Longest that everything may take to settle, in looks of [`LOOK`] each.
+const LOOKS: usize = 3000;
+/// Between two looks at something that is to come.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// One chain with its upstreams.
+pub(crate) struct World {
+    pub(crate) name: String,
+    pub(crate) id: u64,
+    pub(crate) sim: Arc<SimChain>,
+    node: SimNode,
+    faulty: Vec<FakeUpstream>,
+    /// Heads of branches that were left, to come back to.
+    left: Vec<[u8; 32]>,
+    rng: fastrand::Rng,
+}
+
+impl World {
+    /// A chain of a few blocks behind one good upstream and one that is faulty.
+    pub(crate) async fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let id = CHAIN_IDS + seed;
+        let sim = SimChain::new(id, seed);
+        // Long enough for the deepest reorg, in some; short in the others, for its end at block 0.
+        let long = rng.u8(0..4) == 0;
+        sim.extend(rng.u64(1..=if long { DEPTH_MAX + 10 } else { 20 }), LOGS_MAX);
+        let node = SimNode::start(sim.clone()).await.unwrap();
+        let mut faulty = Vec::new();
+        // Alone, an upstream may fail but not lie: nobody could tell. Two in three have both.
+        if rng.u8(0..3) > 0 {
+            let fake = FakeUpstream::start("faulty", node.url(), rng.u64(..)).await.unwrap();
+            fake.set(behaviours(&mut rng));
+            faulty.push(fake);
+        }
+        Self { name: format!("sim-{seed}"), id, sim, node, faulty, left: Vec::new(), rng }
+    }
+
+    /// The upstreams as they are for the tortured server.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let mut urls = vec![self.node.url().to_owned()];
+        urls.extend(self.faulty.iter().map(FakeUpstream::url));
+        urls
+    }
+
+    /// One thing happens to the chain.
+    pub(crate) fn step(&mut self) {
+        match self.rng.u8(0..10) {
+            0..4 => self.sim.extend(self.rng.u64(1..4), LOGS_MAX),
+            4..7 => {
+                // Most reorgs are shallow, some are not.
+                let deep = self.rng.u8(0..3) == 0;
+                let depth = self.rng.u64(1..=if deep { DEPTH_MAX } else { 4 });
+                let depth = depth.min(self.sim.head().number.saturating_sub(1));
+                let old = self.sim.reorg(depth, depth + self.rng.u64(1..3), LOGS_MAX);
+                self.left.push(old);
+            }
+            7 => {
+                // The same branch again, one block longer, so that it is the one to follow.
+                let Some(old) = self.left.pop() else { return };
+                let now = self.sim.head();
+                self.sim.switch_to(old);
+                let behind = now.number.saturating_sub(self.sim.head().number);
+                self.sim.extend(behind + 1, LOGS_MAX);
+                self.left.push(now.hash);
+            }
+            8 => {
+                let calm = self.rng.bool();
+                let next = if calm { Vec::new() } else { behaviours(&mut self.rng) };
+                self.faulty.iter().for_each(|fake| fake.set(next.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Grows until everything of the random part is confirmed, and faults end.
+    pub(crate) fn calm(&mut self) {
+        self.faulty.iter().for_each(|fake| fake.set(Vec::new()));
+        self.sim.extend(5, 0);
+    }
+}
+
+/// What a faulty upstream does, for a share of its requests.
+fn behaviours(rng: &mut fastrand::Rng) -> Vec<Behaviour> {
+    let logs: &'static [&'static str] = &["eth_getLogs"];
+    let all = [
+        Behaviour::MissingLogs,
+        Behaviour::WrongBlockHash,
+        Behaviour::status(503),
+        Behaviour::ErrorInside200,
+        Behaviour::NullResults,
+        Behaviour::Lag { blocks: 3 },
+        Behaviour::NotJson,
+        Behaviour::NullResults.only(logs),
+        Behaviour::LogsOfAnotherBlock,
+        Behaviour::FlippedDigit { field: "logsBloom" },
+    ];
+    let count = rng.usize(1..3);
+    (0..count).map(|_| all[rng.usize(..all.len())].clone().sometimes(0.3)).collect()
+}
+
+/// The rules of the test, by name.
+fn rules(chain: &str, channel: &str) -> Vec<Value> {
+    let transfer = "event Transfer(address indexed from, address indexed to, uint256 value)";
+    let watch = json!({"kind": "event", "event": transfer});
+    let of_one_token = json!({
+        "kind": "event", "event": transfer,
+        "addresses": ["0x1010101010101010101010101010101010101010"],
+    });
+    vec![
+        json!({"name": "large", "chain": chain, "watch": watch, "condition": "value > 950000",
+            "confirmations": 0, "channels": [channel]}),
+        json!({"name": "one token", "chain": chain, "watch": of_one_token,
+            "condition": "value < 120000", "confirmations": 3, "channels": [channel]}),
+        json!({"name": "many", "chain": chain, "watch": watch, "confirmations": 1,
+            "window": {"kind": "count", "over": "1m", "condition": "count >= 9"},
+            "channels": [channel]}),
+    ]
+}
+
+/// A server that follows all chains with rules on each and one webhook channel. One that is not
+/// tortured has good upstreams only, and tells nobody.
+pub(crate) async fn server(worlds: &[World], receiver: &str, tortured: bool) -> TestApp {
+    let mut builder = TestApp::builder(LOOKOUT)
+        .config_extra("[webhooks]\nallow_http = true\nallow_private = [\"127.0.0.0/8\"]");
+    for world in worlds {
+        let urls = if tortured { world.urls() } else { vec![world.node.url().to_owned()] };
+        builder = follow(builder, &world.name, world.id, &urls);
+    }
+    let mut app = builder.roles("api").start().await.unwrap();
+    let channel = json!({"name": "hook", "kind": "webhook", "url": receiver});
+    let channel = created(app.post("/v1/channels", &channel).await);
+    let channel = channel["channel"]["id"].as_str().unwrap().to_owned();
+    for world in worlds {
+        for rule in rules(&world.name, &channel) {
+            created(app.post("/v1/rules", &rule).await);
+        }
+    }
+    // From here on it follows; the rules were there before the first block.
+    app.set_roles((!tortured).then_some("api,ingest,rules"));
+    app.restart().await.unwrap();
+    app
+}
+
+fn follow(builder: Builder, name: &str, id: u64, urls: &[String]) -> Builder {
+    builder.chain(name, id, urls).chain_extra("follow = \"logs\"\nfollow_from = 0\nquorum = 1")
+}
+
+fn created(answer: Answer) -> Value {
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.json()
+}
+
+/// All items of a list, page by page.
+pub(crate) async fn all(app: &TestApp, path: &str) -> Vec<Value> {
+    let mut items = Vec::new();
+    let mut next = None::<String>;
+    loop {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let cursor = next.map(|next| format!("&cursor={next}")).unwrap_or_default();
+        let answer = app.get(&format!("{path}{sign}limit=1000{cursor}")).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        let mut page = answer.json();
+        items.append(page["items"].as_array_mut().unwrap());
+        match page["next"].as_str() {
+            Some(cursor) => next = Some(cursor.to_owned()),
+            None => return items,
+        }
+    }
+}
+
+/// Waits until the condition holds.
+pub(crate) async fn until<F: Future<Output = Result<(), String>>>(mut done: impl FnMut() -> F) {
+    let mut reason = String::new();
+    for _ in 0..LOOKS {
+        match done().await {
+            Ok(()) => return,
+            Err(why) => reason = why,
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    panic!("not settled: {reason}");
+}
