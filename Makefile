@@ -53,8 +53,9 @@ services: ## an anvil node by hand, on http://127.0.0.1:8545
 
 .PHONY: bench
 bench: ## measure, with the targets beside the figures
-	@$(CARGO) build --release -p lookout -p lookout-test --bin lookout --bin bench
-	@$(CARGO) build --release -p lookout-api --example bare
+	@$(CARGO) build --release -p lookout -p lookout-test -p lookout-api -p lookout-chain -p lookout-warehouse \
+	  -p lookout-rules --bin lookout --bin bench --bin replay \
+	  --example bare --example decode_rate --example insert_rate --example match_cost
 	@target/release/bench $(ARGS)
 
 .PHONY: tools

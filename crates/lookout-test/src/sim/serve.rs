@@ -1,6 +1,8 @@
 //! The chain as a JSON-RPC node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -9,6 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -23,10 +26,14 @@ const RANGE_MAX: u64 = 2000;
 /// JSON-RPC code of a parameter that makes no sense.
 const INVALID_PARAMS: i64 = -32602;
 
+/// When each height was first told as the head.
+type Told = Mutex<BTreeMap<u64, Instant>>;
+
 /// A node that serves a simulated chain until it is dropped.
 #[derive(Debug)]
 pub struct SimNode {
     url: String,
+    told: Arc<Told>,
     task: JoinHandle<()>,
 }
 
@@ -38,12 +45,14 @@ impl SimNode {
     pub async fn start(chain: Arc<SimChain>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
         let url = format!("http://{}", listener.local_addr()?);
+        let told = Arc::<Told>::default();
+        let telling = Arc::clone(&told);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let chain = chain.clone();
+                let (chain, told) = (chain.clone(), Arc::clone(&telling));
                 let service = service_fn(move |request| {
-                    let chain = chain.clone();
-                    async move { answer(&chain, request).await }
+                    let (chain, told) = (chain.clone(), Arc::clone(&told));
+                    async move { answer(&chain, &told, request).await }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
@@ -51,12 +60,17 @@ impl SimNode {
                 tokio::spawn(async move { connection.await.unwrap_or_default() });
             }
         });
-        Ok(Self { url, task })
+        Ok(Self { url, told, task })
     }
 
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// When a client was first told that the head is at this height.
+    pub fn told_at(&self, height: u64) -> Option<Instant> {
+        self.told.lock().get(&height).copied()
     }
 }
 
@@ -68,12 +82,13 @@ impl Drop for SimNode {
 
 async fn answer(
     chain: &SimChain,
+    told: &Told,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let body = request.into_body().collect().await?.to_bytes();
     let reply = match serde_json::from_slice(&body) {
-        Ok(Value::Array(calls)) => calls.iter().map(|call| one(chain, call)).collect(),
-        Ok(call) => one(chain, &call),
+        Ok(Value::Array(calls)) => calls.iter().map(|call| one(chain, told, call)).collect(),
+        Ok(call) => one(chain, told, &call),
         Err(_) => {
             json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "parse error"}})
         }
@@ -84,8 +99,11 @@ async fn answer(
     Ok(response)
 }
 
-fn one(chain: &SimChain, call: &Value) -> Value {
+fn one(chain: &SimChain, told: &Told, call: &Value) -> Value {
     let method = call["method"].as_str().unwrap_or_default();
+    if method == "eth_blockNumber" || call["params"][0] == "latest" {
+        told.lock().entry(chain.head().number).or_insert_with(Instant::now);
+    }
     match result(chain, method, &call["params"]) {
         Ok(result) => json!({"jsonrpc": "2.0", "id": call["id"], "result": result}),
         Err((code, message)) => {

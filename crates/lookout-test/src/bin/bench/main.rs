@@ -1,17 +1,23 @@
-//! `make bench`: cached reads, cache misses, start and memory, each beside its target.
+//! `make bench`: ingest, rules, alerts, reorgs, cached reads, cache misses, start and memory, each
+//! beside its target.
 //!
 //! Every answer is checked; a wrong one ends the run with exit code 1. A missed target does not:
 //! figures depend on the machine, and it is people who judge them.
 
+mod alerts;
 mod histogram;
+mod ingest;
 mod load;
 mod machine;
 mod misses;
 mod plan;
 mod process;
 mod reads;
+mod reorg;
 mod report;
+mod rules;
 mod scene;
+mod stage;
 mod start;
 mod stub;
 mod wire;
@@ -29,10 +35,14 @@ use crate::report::Report;
 use crate::scene::Scene;
 
 const USAGE: &str = "usage: bench [--quick] [--only WORD] [--lookout FILE] [--json FILE]
-  --quick      a smoke run of some ten seconds; its figures are worth nothing
-  --only WORD  only what has this in its name: start, misses, or one of the reads
+  --quick      a smoke run of about two minutes; its figures are worth nothing
+  --only WORD  only what has this in its name: ingest, rules, alerts, reorg, start, misses, or one
+               of the reads
   --lookout FILE  measure this build of the server, to compare two of them
   --json FILE  write the figures to a file as well";
+
+/// What needs no scene of a server that answers reads.
+const PARTS: [&str; 4] = ["ingest", "rules", "alerts", "reorg"];
 
 #[derive(Debug, Default)]
 struct Arguments {
@@ -96,6 +106,21 @@ async fn measure(quick: bool, only: Option<String>, lookout: Option<PathBuf>) ->
     let pinned = Cores::available() == Cores::Split;
     let machine = Machine::look(&programs.lookout, pinned).await;
     let mut report = Report::new(machine, quick);
+    if plan.wants("ingest") {
+        ingest::measure(&programs, &plan, &mut report).await.context("ingest")?;
+    }
+    if plan.wants("rules") {
+        rules::measure(&programs, &mut report).await.context("rules")?;
+    }
+    if plan.wants("alerts") {
+        alerts::measure(&programs, &plan, &mut report).await.context("alerts")?;
+    }
+    if plan.wants("reorg") {
+        reorg::measure(&programs, &plan, &mut report).await.context("reorg")?;
+    }
+    if plan.only.as_deref().is_some_and(|word| PARTS.contains(&word)) {
+        return Ok(report);
+    }
     let scene = Scene::set(programs).await?;
     if plan.wants("start") {
         start::measure(&scene, &plan, &mut report).await.context("start")?;

@@ -18,6 +18,12 @@ pub(crate) struct Plan {
     pub(crate) idle_starts: usize,
     /// Rest before memory is looked at.
     pub(crate) idle: Duration,
+    /// Blocks of a backfill, and how many backfills.
+    pub(crate) blocks: u64,
+    pub(crate) backfills: usize,
+    /// Blocks whose alerts are timed, at each interval of polls.
+    pub(crate) alerts: usize,
+    pub(crate) reorgs: usize,
     /// Measure only what has this in its name.
     pub(crate) only: Option<String>,
 }
@@ -39,6 +45,10 @@ impl Plan {
             starts: 15,
             idle_starts: 3,
             idle: Duration::from_secs(5),
+            blocks: 5000,
+            backfills: 5,
+            alerts: 200,
+            reorgs: 3,
             only: None,
         }
     }
@@ -54,6 +64,10 @@ impl Plan {
             starts: 2,
             idle_starts: 1,
             idle: Duration::from_millis(500),
+            blocks: 100,
+            backfills: 1,
+            alerts: 5,
+            reorgs: 1,
             only: None,
         }
     }

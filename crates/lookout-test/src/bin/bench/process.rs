@@ -79,7 +79,8 @@ fn core_count() -> usize {
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
     pub(crate) lookout: PathBuf,
-    pub(crate) bare: PathBuf,
+    pub(crate) replay: PathBuf,
+    folder: PathBuf,
 }
 
 impl Programs {
@@ -90,16 +91,26 @@ impl Programs {
     pub(crate) fn find(lookout: Option<PathBuf>) -> Result<Self> {
         let own = std::env::current_exe()?;
         let folder = own.parent().context("this program lies in no folder")?;
-        let release = if cfg!(debug_assertions) { "" } else { " --release" };
-        let found = |path: PathBuf, how: &str| {
-            ensure!(path.is_file(), "no {}; build it: cargo build{release} {how}", path.display());
-            Ok(path)
-        };
         Ok(Self {
             lookout: found(lookout.unwrap_or_else(|| folder.join("lookout")), "-p lookout")?,
-            bare: found(folder.join("examples/bare"), "-p lookout-api --example bare")?,
+            replay: found(folder.join("replay"), "-p lookout-test --bin replay")?,
+            folder: folder.to_owned(),
         })
     }
+
+    /// An example of a crate, which measures a part alone.
+    ///
+    /// # Errors
+    /// When it is missing; the message says how to build it.
+    pub(crate) fn example(&self, name: &str, of: &str) -> Result<PathBuf> {
+        found(self.folder.join("examples").join(name), &format!("-p {of} --example {name}"))
+    }
+}
+
+fn found(path: PathBuf, how: &str) -> Result<PathBuf> {
+    let release = if cfg!(debug_assertions) { "" } else { " --release" };
+    ensure!(path.is_file(), "no {}; build it: cargo build{release} {how}", path.display());
+    Ok(path)
 }
 
 /// A server under test.
@@ -180,7 +191,11 @@ fn busy_ticks(stat: &str) -> Option<u64> {
     Some(ticks.iter().sum::<u64>() - idle - waiting)
 }
 
-fn cpu_of(process: &str) -> Result<Duration> {
+/// Processor time that a process has used so far, by its id or `self`.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn cpu_of(process: &str) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))
         .with_context(|| format!("process {process} is gone"))?;
     let ticks = cpu_ticks(&stat).with_context(|| format!("not understood: {stat}"))?;

@@ -73,7 +73,7 @@ impl Scene {
     pub(crate) async fn start_bare(&self, body: &[u8], cores: Cores) -> Result<Server> {
         let file = self.folder.path().join("body");
         std::fs::write(&file, body)?;
-        let mut command = cores.server(&self.programs.bare);
+        let mut command = cores.server(&self.programs.example("bare", "lookout-api")?);
         command.args(["--listen", "127.0.0.1:0", "--body-file"]).arg(&file);
         Server::start("bare", command).await
     }
