@@ -10,7 +10,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, HeaderBuilder, InfoBuilder, LicenseBuilder, OpenApi,
-    OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder,
+    OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
 };
 
 use crate::error::Code;
@@ -229,6 +229,13 @@ pub(crate) fn complete(item: &mut PathItem, path: &str, access: Access, waits: b
 
 /// The last touches, over all paths.
 pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
+    let schemas = document.components.as_mut().map(|components| &mut components.schemas);
+    // A job is answered as its request and more, which a closed schema would not allow.
+    if let Some(RefOr::T(Schema::Object(request))) =
+        schemas.and_then(|schemas| schemas.get_mut("JobRequest"))
+    {
+        request.additional_properties = None;
+    }
     let request_id = HeaderBuilder::new()
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
         .description(Some("The request's id: yours if you sent one, else a new UUIDv7"))

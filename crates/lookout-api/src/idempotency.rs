@@ -51,7 +51,7 @@ pub(crate) fn is_taken_by(path: &str) -> bool {
 /// The key of a request; `None` when it has none, or is no write.
 pub(crate) fn key_of(route: &RouteInfo, request: &Parts) -> Result<Option<String>, ApiError> {
     let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-    if !route.keyed || !writes.contains(&request.method) {
+    if !route.keyed || !writes.contains(&request.method) || !route.takes(&request.method) {
         return Ok(None);
     }
     let mut values = request.headers.get_all(IDEMPOTENCY_KEY).iter();

@@ -73,6 +73,11 @@ impl RouteInfo {
         }
     }
 
+    /// Whether the route has the method.
+    pub(crate) fn takes(&self, method: &Method) -> bool {
+        self.query.iter().any(|(of, _)| of == method)
+    }
+
     /// Refuses query parameters that are not documented.
     pub(crate) fn check_query(&self, method: &Method, query: &str) -> Result<(), ApiError> {
         if self.any_query {
