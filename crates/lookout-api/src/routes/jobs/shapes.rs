@@ -132,6 +132,7 @@ pub(crate) struct JobRequest {
     pub(crate) misfire: MisfireName,
     /// How many missed ticks are run, with `misfire` `all`.
     #[schema(value_type = u32, required = false, minimum = 1, maximum = 100, default = 10)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) catch_up_max: Option<u32>,
     /// How long a run may take.
     #[serde(default = "ten_minutes")]
