@@ -52,8 +52,8 @@ pub(crate) struct RouteInfo {
     /// Whether its writes take an `Idempotency-Key`.
     pub(crate) keyed: bool,
     pub(crate) metrics: RouteMetrics,
-    /// Names of query parameters by method, from the documentation.
-    query: Vec<(Method, BTreeSet<String>)>,
+    /// Its methods, each with the names of its query parameters, from the documentation.
+    pub(crate) operations: Vec<(Method, BTreeSet<String>)>,
     /// Whether query parameters are nobody's business: assets that pages fetch.
     any_query: bool,
 }
@@ -68,14 +68,14 @@ impl RouteInfo {
             rpc: false,
             keyed: idempotency::is_taken_by(path),
             metrics,
-            query: Vec::new(),
+            operations: Vec::new(),
             any_query: access == Access::Page,
         }
     }
 
     /// Whether the route has the method.
     pub(crate) fn takes(&self, method: &Method) -> bool {
-        self.query.iter().any(|(of, _)| of == method)
+        self.operations.iter().any(|(of, _)| of == method)
     }
 
     /// Refuses query parameters that are not documented.
@@ -84,7 +84,7 @@ impl RouteInfo {
             return Ok(());
         }
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        let known = self.query.iter().find(|(of, _)| of == method).map(|(_, names)| names);
+        let known = self.operations.iter().find(|(of, _)| of == method).map(|(_, names)| names);
         let Some(known) = known else { return Ok(()) };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let name = pair.split('=').next().unwrap_or(pair);
@@ -141,7 +141,7 @@ impl Surface {
         let mut info = RouteInfo::new(path, access);
         info.waits = waits;
         info.rpc = path.starts_with("/v1/rpc/");
-        info.query = document::operations_of(item)
+        info.operations = document::operations_of(item)
             .map(|(method, operation)| (method, query_names(operation)))
             .collect();
         if let Some(item) = paths.paths.get_mut(path) {

@@ -1,5 +1,6 @@
 //! Idempotency keys over HTTP: replays, refusals, and what is never done twice.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::routing::{delete, post};
@@ -133,10 +134,16 @@ struct Rig {
 impl Rig {
     async fn new(router: axum::routing::MethodRouter) -> Self {
         let api = TestApi::start(config()).await;
-        let info = RouteInfo::new("/v1/test", Access::Scope(lookout_store::Scope::JobsWrite));
-        let front = Front { state: api.api.state.clone(), route: Arc::new(info) };
+        let front = Front { state: api.api.state.clone(), route: Arc::new(Self::route()) };
         let router = axum::Router::new().route("/v1/test", router.layer(front));
         Self { api, router }
+    }
+
+    fn route() -> RouteInfo {
+        let mut route = RouteInfo::new("/v1/test", Access::Scope(lookout_store::Scope::JobsWrite));
+        route.operations =
+            [Method::POST, Method::DELETE].map(|method| (method, BTreeSet::new())).into();
+        route
     }
 
     async fn call(&self, method: Method, key: &str) -> Got {
@@ -199,11 +206,14 @@ async fn of_many_at_once_one_is_done_even_if_its_client_leaves() {
     }))
     .await;
     let rig = Arc::new(rig);
-    let first = tokio::spawn({
+    let mut first = tokio::spawn({
         let rig = Arc::clone(&rig);
         async move { rig.call(Method::POST, "k").await }
     });
-    ENTERED.acquire().await.unwrap().forget();
+    tokio::select! {
+        entered = ENTERED.acquire() => entered.unwrap().forget(),
+        early = &mut first => panic!("answered without the handler: {}", early.unwrap().text),
+    }
     let mut others = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let rig = Arc::clone(&rig);
@@ -236,8 +246,7 @@ async fn a_request_that_a_crash_cut_off_is_not_done_again() {
     .await;
     let mut parts = HttpRequest::post("/v1/test").body(()).unwrap().into_parts().0;
     parts.headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
-    let info = RouteInfo::new("/v1/test", Access::Scope(lookout_store::Scope::JobsWrite));
-    let hash = hash(&info, &Caller::Open, &parts, b"");
+    let hash = hash(&Rig::route(), &Caller::Open, &parts, b"");
     // As left behind by a process that died between the key and the answer.
     rig.api.store.begin_request("default", "k", &hash).await.unwrap();
     let early = rig.call(Method::POST, "k").await;

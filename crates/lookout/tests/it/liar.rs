@@ -1,12 +1,13 @@
 //! What a lying upstream says is never answered where it can be checked.
 
+use std::time::Duration;
+
 use lookout_test::{Anvil, Behaviour, Fleet, TestApp};
 use serde_json::{Value, json};
 
 use crate::{CHAIN, LOOKOUT};
 
 const SEED: u64 = 21;
-/// Reads of each kind: enough that chance would send some of them to the liar.
 const READS: u64 = 30;
 
 async fn fleet(count: usize) -> Option<(Anvil, Fleet, TestApp)> {
@@ -52,6 +53,8 @@ async fn a_lone_liar_gets_no_number_through_at_level_proof() {
 async fn beside_an_honest_one_the_liar_is_passed_over() {
     let Some((anvil, fleet, app)) = fleet(2).await else { return };
     fleet[0].set([Behaviour::WrongBalance { delta: 1_000_000 }]);
+    // Of two upstreams the quicker one is asked: let that be the liar, not chance.
+    fleet[1].set([Behaviour::latency(Duration::from_millis(20))]);
     for n in 0..READS {
         let address = anvil.account(usize::try_from(n % 10).unwrap());
         anvil.mine(1).await.unwrap();

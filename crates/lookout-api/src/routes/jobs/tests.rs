@@ -23,7 +23,7 @@ async fn a_job_lives_and_ends_over_http() {
     let made = got.json();
     let expected = json!({
         "name": "nightly", "kind": "count", "settings": {}, "schedule": "30 2 * * *",
-        "zone": "Europe/Berlin", "misfire": "once", "catchUpMax": null, "timeoutSeconds": 600,
+        "zone": "Europe/Berlin", "misfire": "once", "timeoutSeconds": 600,
         "retries": 3, "paused": false, "missedTicks": 0, "error": null,
         "createdAt": "2025-10-09T08:53:20Z", "updatedAt": "2025-10-09T08:53:20Z",
         "deletedAt": null,
