@@ -31,6 +31,10 @@ pub struct Wants {
     pub addresses: Vec<Address>,
     /// Only logs whose first topic is one of these; empty for all. Whole blocks are never filtered.
     pub topics: Vec<Hash>,
+    /// Logs are taken only as two upstreams have them alike, or as a block's receipts prove them. A
+    /// bloom filter alone does not show the loss of a log whose contract and topics all occur in
+    /// other logs of its block. Whole blocks, which are proved anyway, need no second word.
+    pub confirmed: bool,
 }
 
 /// A block's place in the chain, from its checked header.

@@ -37,7 +37,7 @@ impl EvmSource {
         let doubted: Vec<usize> = found
             .iter()
             .enumerate()
-            .filter(|(_, found)| found.standing != Standing::Whole)
+            .filter(|(_, found)| asked.filter.confirmed || found.standing != Standing::Whole)
             .map(|(at, _)| at)
             .collect();
         let mut logs = Vec::with_capacity(found.len());
@@ -47,9 +47,13 @@ impl EvmSource {
         }
         let mut seconds = self.second_words(asked, &doubted, &upstream).await;
         for (at, first) in found.into_iter().enumerate() {
+            let second = seconds.remove(&at);
             logs.push(match first.standing {
+                _ if asked.filter.confirmed => {
+                    self.agree(asked, at, (first, upstream.clone()), second).await?
+                }
                 Standing::Whole => first.logs,
-                _ => self.decide(asked, at, (first, upstream.clone()), seconds.remove(&at)).await?,
+                _ => self.decide(asked, at, (first, upstream.clone()), second).await?,
             });
         }
         Ok(logs)
@@ -203,6 +207,33 @@ impl EvmSource {
             return Ok(self.larger(first.logs));
         }
         Err(self.unproved(asked, at, "the upstreams disagree on its logs"))
+    }
+
+    /// The logs that two upstreams have alike; where they differ, or no second one answers, those of
+    /// the receipts.
+    async fn agree(
+        &self,
+        asked: &Asked,
+        at: usize,
+        (first, upstream): Second,
+        second: Option<Second>,
+    ) -> Result<Vec<Log>, SourceError> {
+        let lacking = |found: &Found| matches!(found.standing, Standing::Lacking(_));
+        let second = second.filter(|(_, other)| *other != upstream);
+        let reason = match &second {
+            Some((second, _)) if second.logs == first.logs && !lacking(&first) => {
+                self.meters.confirmed.increment(1);
+                return Ok(first.logs);
+            }
+            Some((_, other)) => {
+                format!(
+                    "`{upstream}` and `{other}` disagree on its logs, and none has its receipts"
+                )
+            }
+            None => format!("no upstream besides `{upstream}` tells its logs, nor its receipts"),
+        };
+        let words: Vec<Second> = [Some((first, upstream)), second].into_iter().flatten().collect();
+        self.proved(asked, at, &words).await?.ok_or_else(|| self.unproved(asked, at, &reason))
     }
 
     /// The larger of two answers that nothing refutes.

@@ -16,6 +16,8 @@ pub(crate) struct Filter {
     topics: HashSet<Hash>,
     address_bits: Vec<Bits>,
     topic_bits: Vec<Bits>,
+    /// Whether no upstream's word alone will do.
+    pub(super) confirmed: bool,
     /// The members of the filter's JSON besides the blocks, each with a comma in front.
     members: String,
 }
@@ -41,6 +43,7 @@ impl Filter {
             topic_bits: topics.iter().map(|topic| Bits::of(&topic.0)).collect(),
             addresses: addresses.into_iter().collect(),
             topics: topics.into_iter().collect(),
+            confirmed: wants.confirmed,
             members,
         }
     }
@@ -125,6 +128,7 @@ mod tests {
             whole: false,
             addresses: vec![Address([2; 20]), Address([1; 20]), Address([2; 20])],
             topics: vec![Hash([3; 32])],
+            confirmed: false,
         };
         let (one, two) = ("01".repeat(20), "02".repeat(20));
         let (topic, block) = ("03".repeat(32), "04".repeat(32));
@@ -140,11 +144,11 @@ mod tests {
         let logs = [log(1, 3), log(1, 3), log(2, 3)];
         let mut bloom = Bloom::ZERO;
         Bits::of(&[1; 20]).accrue(&mut bloom);
-        let both = Filter::of(&Wants { whole: false, addresses: addresses.clone(), topics });
+        let both = Filter::of(&Wants { addresses: addresses.clone(), topics, ..Wants::default() });
         assert_eq!((both.kinds_among(&logs), both.kinds_that_may_be_in(&bloom)), (2, 0));
         Bits::of(&[3; 32]).accrue(&mut bloom);
         assert_eq!(both.kinds_that_may_be_in(&bloom), 1);
-        let by_address = Filter::of(&Wants { whole: false, addresses, topics: Vec::new() });
+        let by_address = Filter::of(&Wants { addresses, ..Wants::default() });
         assert_eq!(
             (by_address.kinds_among(&logs), by_address.kinds_that_may_be_in(&bloom)),
             (2, 1)

@@ -1,5 +1,6 @@
 //! Sources over small chains, honest upstreams and lying ones.
 
+mod agree;
 mod decode;
 mod flow;
 mod node;

@@ -17,6 +17,8 @@ const NAME_LENGTH_MAX: usize = 32;
 /// Most chains, and most upstreams of one: each costs tasks and connections from the start.
 const CHAINS_MAX: usize = 100;
 const UPSTREAMS_MAX: usize = 50;
+/// Most upstreams that are held against each other for logs: where two differ, receipts decide.
+const FOLLOW_QUORUM_MAX: usize = 2;
 
 section! {
     /// One chain.
@@ -42,7 +44,7 @@ section! {
         /// Share of calls, in percent, that may be sent a second time when the first is slow.
         hedge_budget_percent: u32 = 5,
         /// Whether its blocks are followed into events, rules and alerts, and what of them. Takes
-        /// effect after a restart, as do the next three.
+        /// effect after a restart, as do the next four.
         follow: FollowMode = FollowMode::Off,
         /// The first block followed: a height, or `latest` for the head at the first start.
         follow_from: FollowFrom = FollowFrom::Latest,
@@ -50,6 +52,12 @@ section! {
         follow_addresses: Addresses = Addresses::default(),
         /// With `follow = "logs"`: only logs whose first topic is one of these; none named: all.
         follow_topics: Topics = Topics::default(),
+        /// With `follow = "logs"`: how many upstreams must have the same logs of a block, 1 or 2. With
+        /// 1 they are held against the block's bloom filter, which does not show the loss of a log
+        /// whose contract and topics all occur in others of its block. With 2 they are also compared
+        /// with a second upstream's, and settled by the block's receipts where the two differ; that
+        /// doubles the calls for logs. `follow = "blocks"` proves them by one.
+        follow_quorum: usize = 1,
     }
 }
 
@@ -103,9 +111,16 @@ impl Check for ChainSection {
         if self.hedge_budget_percent > 100 {
             return Err(entry.problem_at("hedge_budget_percent", "more than 100 percent"));
         }
+        if !(1..=FOLLOW_QUORUM_MAX).contains(&self.follow_quorum) {
+            return Err(entry.problem_at("follow_quorum", "expected 1 or 2"));
+        }
+        if self.follow_quorum > self.upstreams.0.len() {
+            return Err(entry.problem_at("follow_quorum", "2 takes two upstreams; there is one"));
+        }
         let filters = [
             ("follow_addresses", self.follow_addresses.0.is_empty()),
             ("follow_topics", self.follow_topics.0.is_empty()),
+            ("follow_quorum", self.follow_quorum == 1),
         ];
         for (key, empty) in filters {
             if !empty && self.follow != FollowMode::Logs {
@@ -254,7 +269,8 @@ impl ChainSection {
             FollowMode::Blocks => true,
         };
         let (addresses, topics) = (self.follow_addresses.0.clone(), self.follow_topics.0.clone());
-        let wants = Wants { whole, addresses, topics };
+        let confirmed = self.follow_quorum == FOLLOW_QUORUM_MAX;
+        let wants = Wants { whole, addresses, topics, confirmed };
         Some(Follow { chain: name.to_owned(), id: self.id?, wants, from: self.follow_from })
     }
 }

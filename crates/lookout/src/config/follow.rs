@@ -124,6 +124,7 @@ impl Follow {
             ("follow_from", self.from.show()),
             ("follow_addresses", Addresses(self.wants.addresses.clone()).show()),
             ("follow_topics", Topics(self.wants.topics.clone()).show()),
+            ("follow_quorum", self.wants.confirmed.then(|| "2".to_owned())),
         ];
         let shown = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
         let set = shown.filter(|(_, value)| value != "[]");

@@ -336,6 +336,18 @@ const FILE_MISTAKES: &[(&str, &str)] = &[
         "lookout.toml:4:1: chains.x.follow_addresses: only used with `follow = \"logs\"`",
     ),
     (
+        "[chains.x]\nid = 1\nupstreams = [\"http://x\"]\nfollow = \"logs\"\nfollow_quorum = 3",
+        "lookout.toml:5:1: chains.x.follow_quorum: expected 1 or 2",
+    ),
+    (
+        "[chains.x]\nid = 1\nupstreams = [\"http://x\"]\nfollow = \"logs\"\nfollow_quorum = 2",
+        "lookout.toml:5:1: chains.x.follow_quorum: 2 takes two upstreams; there is one",
+    ),
+    (
+        "[chains.x]\nid = 1\nupstreams = [\"http://x\", \"http://y\"]\nfollow_quorum = 2",
+        "lookout.toml:4:1: chains.x.follow_quorum: only used with `follow = \"logs\"`",
+    ),
+    (
         "[chains.Eth]\nid = 1",
         "lookout.toml:1:9: chains.Eth: `Eth` is not a chain name: expected 1 to 32 of a-z, 0-9 and -",
     ),

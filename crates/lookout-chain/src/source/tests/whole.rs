@@ -9,7 +9,8 @@ use crate::verify::tests::data::{anvil, value};
 use crate::{Chain, PoolSettings, Source, SourceError, Wants};
 use std::sync::Arc;
 
-const WHOLE: Wants = Wants { whole: true, addresses: Vec::new(), topics: Vec::new() };
+const WHOLE: Wants =
+    Wants { whole: true, addresses: Vec::new(), topics: Vec::new(), confirmed: false };
 
 fn blocks() -> Vec<Block> {
     let block = |number: u64, receipts: Value| {
