@@ -367,11 +367,20 @@ impl TestApp {
     /// # Errors
     /// When it does not start.
     pub async fn restart(&mut self) -> Result<()> {
+        self.begin_restart().await?;
+        self.wait_ready().await
+    }
+
+    /// As [`TestApp::restart`], but only until it listens: it has yet to catch up with anything.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn begin_restart(&mut self) -> Result<()> {
         if self.process.is_running()? {
             self.process.kill().await?;
         }
         (self.process, self.address) = spawn(&self.builder, self.folder.path()).await?;
-        self.wait_ready().await
+        Ok(())
     }
 
     /// Replaces its configuration file at once, which makes it reload.

@@ -62,6 +62,8 @@ pub struct SimChain {
 struct State {
     rng: fastrand::Rng,
     salt: u64,
+    /// Whether each log has a recipient of its own.
+    varied: bool,
     blocks: HashMap<[u8; 32], Arc<SimBlock>>,
     /// The branch that is served, by height.
     canonical: Vec<Arc<SimBlock>>,
@@ -74,10 +76,17 @@ impl SimChain {
         let state = State {
             rng: fastrand::Rng::with_seed(seed),
             salt: 1,
+            varied: false,
             blocks: [(genesis.hash, genesis.clone())].into(),
             canonical: vec![genesis],
         };
         Arc::new(Self { id, state: RwLock::new(state) })
+    }
+
+    /// From now on each transfer goes to somebody else, so that no log can be left out without its
+    /// block's bloom filter showing it. Where few parties repeat, as else, it often does not.
+    pub fn vary(&self) {
+        self.state.write().varied = true;
     }
 
     /// Adds blocks on the head, each with up to `logs_max` transfers.
@@ -159,13 +168,13 @@ impl State {
 
     fn next(&mut self, logs_max: usize) -> Arc<SimBlock> {
         let count = self.rng.usize(0..=logs_max);
-        let rng = &mut self.rng;
+        let (rng, varied) = (&mut self.rng, self.varied);
         // Few parties and tokens, so that filters and windows meet the same ones again.
         let party = |n: u8| [0xa0 + n; 20];
         let logs = (0..count).map(|_| SimLog {
             token: [0x10 + rng.u8(0..3); 20],
             from: party(rng.u8(0..6)),
-            to: party(rng.u8(0..6)),
+            to: if varied { std::array::from_fn(|_| rng.u8(..)) } else { party(rng.u8(0..6)) },
             amount: rng.u64(0..1_000_000),
             note: None,
         });

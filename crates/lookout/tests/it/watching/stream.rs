@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::scene::{SIM, Scene, hex};
 
-/// Longest wait for a piece of a stream: beyond its keep-alive, something is wrong.
-const PIECE_WITHIN: Duration = Duration::from_secs(40);
+/// Longest wait for a head. A stream sends something all the time, so its pieces tell nothing.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
 const LOGS_MAX: usize = 3;
 
 /// A client of a stream, which remembers what it was told and where it is.
@@ -33,11 +33,15 @@ impl Client {
     }
 
     /// Listens until the head is this block.
-    async fn listen(&mut self, mut response: reqwest::Response, head: &[u8; 32]) {
+    async fn listen(&mut self, response: reqwest::Response, head: &[u8; 32]) {
+        let listening = self.take_until(response, head);
+        tokio::time::timeout(HEAD_WITHIN, listening).await.expect("the stream reaches the head");
+    }
+
+    async fn take_until(&mut self, mut response: reqwest::Response, head: &[u8; 32]) {
         let mut text = String::new();
         while self.head().as_deref() != Some(&hex(head)) {
-            let piece = tokio::time::timeout(PIECE_WITHIN, response.chunk()).await;
-            let piece = piece.expect("the stream goes on").unwrap().expect("it does not end");
+            let piece = response.chunk().await.unwrap().expect("it does not end");
             text.push_str(std::str::from_utf8(&piece).unwrap());
             while let Some((message, rest)) = text.split_once("\n\n") {
                 self.take(message);

@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) sim: Arc<SimChain>,
     node: SimNode,
     faulty: Vec<FakeUpstream>,
+    /// Whether two upstreams must agree on logs.
+    quorum: bool,
     /// Heads of branches that were left, to come back to.
     left: Vec<[u8; 32]>,
     rng: fastrand::Rng,
@@ -37,6 +39,12 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(seed);
         let id = CHAIN_IDS + seed;
         let sim = SimChain::new(id, seed);
+        // A log that repeats others of its block can be left out without the bloom filter showing it:
+        // either two upstreams must agree, or there is no such log.
+        let quorum = seed.is_multiple_of(2);
+        if !quorum {
+            sim.vary();
+        }
         // Long enough for the deepest reorg, in some; short in the others, for its end at block 0.
         let long = rng.u8(0..4) == 0;
         sim.extend(rng.u64(1..=if long { DEPTH_MAX + 10 } else { 20 }), LOGS_MAX);
@@ -48,7 +56,7 @@ impl World {
             fake.set(behaviours(&mut rng));
             faulty.push(fake);
         }
-        Self { name: format!("sim-{seed}"), id, sim, node, faulty, left: Vec::new(), rng }
+        Self { name: format!("sim-{seed}"), id, sim, node, faulty, quorum, left: Vec::new(), rng }
     }
 
     /// The upstreams as they are for the tortured server.
@@ -141,6 +149,9 @@ pub(crate) async fn server(worlds: &[World], receiver: &str, tortured: bool) -> 
     for world in worlds {
         let urls = if tortured { world.urls() } else { vec![world.node.url().to_owned()] };
         builder = follow(builder, &world.name, world.id, &urls);
+        if world.quorum && urls.len() > 1 {
+            builder = builder.chain_extra("follow_quorum = 2");
+        }
     }
     let mut app = builder.roles("api").start().await.unwrap();
     let channel = json!({"name": "hook", "kind": "webhook", "url": receiver});
