@@ -7,7 +7,8 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
-LOOKOUT := target/debug/lookout
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LOOKOUT := $(TARGET)/debug/lookout
 # Recorded blocks, which are not the project's own; see CONTRIBUTING.md.
 export LOOKOUT_TEST_DATA ?= $(abspath ../shared/data)
 # In CI a missing part is a failure, elsewhere a loud skip.
@@ -22,9 +23,9 @@ help: ## list the tasks
 .PHONY: demo
 demo: ## a real node, Lookout on it, and a tour of its answers; ctrl-C ends all of it
 	@dev/get-anvil >/dev/null
-	@[ -x target/debug/demo ] || echo "building Lookout: some minutes the first time, seconds afterwards" >&2
+	@[ -x $(TARGET)/debug/demo ] || echo "building Lookout: some minutes the first time, seconds afterwards" >&2
 	@$(CARGO) build -p lookout -p lookout-test --bin lookout --bin demo
-	@exec target/debug/demo --lookout $(LOOKOUT) $(ARGS)
+	@exec $(TARGET)/debug/demo --lookout $(LOOKOUT) $(ARGS)
 
 .PHONY: run
 run: ## serve with your own lookout.toml, or public Ethereum and Polygon endpoints without one
@@ -56,7 +57,7 @@ bench: ## measure, with the targets beside the figures
 	@$(CARGO) build --release -p lookout -p lookout-test -p lookout-api -p lookout-chain -p lookout-warehouse \
 	  -p lookout-rules --bin lookout --bin bench --bin replay \
 	  --example bare --example decode_rate --example insert_rate --example match_cost
-	@target/release/bench $(ARGS)
+	@$(TARGET)/release/bench $(ARGS)
 
 .PHONY: tools
 tools: ## fetch what the tests need: anvil, solc, ethers, web3.py, schemathesis

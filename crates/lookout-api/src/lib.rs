@@ -25,6 +25,7 @@ mod origin;
 mod page;
 mod piped;
 mod problem;
+mod progress;
 mod provenance;
 mod request_id;
 mod router;
@@ -50,6 +51,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{ApiConfig, ChannelSettings, ConfigError, Limits, OidcConfig};
+pub use progress::{Activity, ChainProgress, Progress, PublisherProgress, STOPPED};
 
 /// What the HTTP surface is made of.
 #[derive(Debug)]
@@ -66,6 +68,8 @@ pub struct ApiParts {
     pub job_kinds: Arc<dyn JobKinds>,
     /// What of each followed chain is kept; chains that are not followed are missing.
     pub follows: HashMap<ChainId, Wants>,
+    /// How the parts that follow chains are doing.
+    pub progress: Arc<dyn Progress>,
     /// What `/metrics` shows; its recorder must be installed before [`Api::new`].
     pub prometheus: PrometheusHandle,
     /// Settings; [`ApiConfig::check`] tells beforehand whether they can be used.

@@ -161,7 +161,7 @@ impl Limiters {
 }
 
 /// One IPv6 subscriber usually has a whole /64, so that is what is counted.
-fn bucket_of(address: IpAddr) -> IpAddr {
+pub(crate) fn bucket_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,

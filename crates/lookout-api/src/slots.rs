@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::{ApiError, Code};
+use crate::limit::bucket_of;
 use crate::middleware::Visitor;
 
 /// When a refused caller may come back, in seconds: such work ends by its own or its client's doing.
@@ -38,8 +39,8 @@ impl Slots {
 
     /// Takes a slot for the caller: for their key, or their address where they have none.
     pub(crate) fn take(&self, visitor: &Visitor) -> Result<Slot, ApiError> {
-        let holder =
-            visitor.caller.bucket().cloned().unwrap_or_else(|| visitor.address.to_string());
+        let of_address = || bucket_of(visitor.address).to_string();
+        let holder = visitor.caller.bucket().cloned().unwrap_or_else(of_address);
         let Inner { what, each_max, all_max, held } = &*self.0;
         let mut held = held.lock();
         let all = held.values().fold(0_u32, |sum, count| sum.saturating_add(*count));

@@ -20,6 +20,7 @@ use crate::config::{ApiConfig, Network};
 use crate::error::ApiError;
 use crate::limit::Limiters;
 use crate::oidc::Verifier;
+use crate::progress::Progress;
 use crate::slots::Slots;
 
 /// Exports at once, of one caller and of all: each keeps one of the warehouse's few readers busy.
@@ -44,6 +45,7 @@ pub(crate) struct State {
     pub(crate) job_kinds: Arc<dyn JobKinds>,
     /// What of each followed chain is kept.
     pub(crate) follows: HashMap<ChainId, Wants>,
+    pub(crate) progress: Arc<dyn Progress>,
     pub(crate) prometheus: PrometheusHandle,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) version: &'static str,
@@ -74,7 +76,7 @@ pub(crate) struct Live {
 impl State {
     pub(crate) fn new(parts: ApiParts) -> Shared {
         let ApiParts { chains, store, warehouse, bus, job_kinds, follows, .. } = parts;
-        let ApiParts { prometheus, config, clock, version, probes_only, .. } = parts;
+        let ApiParts { progress, prometheus, config, clock, version, probes_only, .. } = parts;
         let live = ArcSwap::from_pointee(Live::new(config, None));
         Arc::new(Self {
             chains,
@@ -82,6 +84,7 @@ impl State {
             warehouse,
             bus,
             job_kinds,
+            progress,
             follows,
             prometheus,
             clock,

@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Map, Value};
 use tower::ServiceExt;
 
-use crate::{Api, ApiConfig, ApiParts, Limits};
+use crate::{Api, ApiConfig, ApiParts, ChainProgress, Limits, Progress};
 
 /// What every test's clock shows: 2025-10-09.
 pub(crate) const NOW_MS: i64 = 1_760_000_000_000;
@@ -77,6 +77,16 @@ fn unreachable(name: &str, id: u64) -> ChainSpec {
     }
 }
 
+/// Nothing follows anything.
+#[derive(Debug)]
+struct Idle;
+
+impl Progress for Idle {
+    fn of(&self, _: ChainId) -> ChainProgress {
+        ChainProgress::default()
+    }
+}
+
 impl TestApi {
     /// With the chains `ethereum` (1), followed whole, and `polygon` (137), not followed.
     pub(crate) async fn start(config: ApiConfig) -> Self {
@@ -100,6 +110,7 @@ impl TestApi {
             bus: bus.clone(),
             job_kinds: Arc::new(Kinds),
             follows: [(ChainId(1), whole)].into(),
+            progress: Arc::new(Idle),
             prometheus: PrometheusBuilder::new().build_recorder().handle(),
             config,
             clock: clock.clone(),
@@ -186,4 +197,14 @@ impl Got {
         assert!(body["title"].is_string() && body["instance"].is_string());
         body["detail"].as_str().unwrap().to_owned()
     }
+}
+
+/// Waits until the condition holds, and not for ever.
+pub(crate) async fn comes(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("it comes to pass");
 }

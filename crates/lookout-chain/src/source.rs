@@ -37,6 +37,27 @@ pub struct Wants {
     pub confirmed: bool,
 }
 
+impl Wants {
+    /// What is kept of blocks, in the same words for the same wants. How it is confirmed is no part of
+    /// it: blocks that were kept by another way are no less whole.
+    pub fn kept(&self) -> String {
+        if self.whole {
+            return "blocks".to_owned();
+        }
+        let list = |name: &str, mut items: Vec<String>| {
+            items.sort_unstable();
+            items.dedup();
+            match items.is_empty() {
+                true => String::new(),
+                false => format!(", {name} {}", items.join(" ")),
+            }
+        };
+        let addresses = self.addresses.iter().map(ToString::to_string).collect();
+        let topics = self.topics.iter().map(ToString::to_string).collect();
+        format!("logs{}{}", list("addresses", addresses), list("topics", topics))
+    }
+}
+
 /// A block's place in the chain, from its checked header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceHeader {

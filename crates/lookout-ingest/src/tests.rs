@@ -6,6 +6,7 @@ mod lease;
 mod property;
 mod publish;
 mod verify;
+mod wants;
 
 use std::path::Path;
 use std::sync::Arc;

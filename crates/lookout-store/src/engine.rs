@@ -13,6 +13,7 @@ macro_rules! migrations {
             4 "0004_" "deliveries",
             5 "0005_" "leases",
             6 "0006_" "jobs",
+            7 "0007_" "follows",
         )
     };
     ($engine:literal: $($version:literal $number:literal $name:literal,)*) => {

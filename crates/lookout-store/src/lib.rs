@@ -20,6 +20,7 @@ mod delivery_log;
 mod destination;
 mod engine;
 mod error;
+mod follows;
 mod idempotency;
 mod ids;
 mod jobs;

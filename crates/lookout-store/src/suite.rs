@@ -24,7 +24,7 @@ use self::rules::{
 };
 use leases::{
     a_holder_that_comes_again_fences_itself, an_ended_lease_is_taken_over, of_many_one_takes_it,
-    one_holder_at_a_time,
+    one_holder_at_a_time, what_a_chain_is_followed_for_is_kept,
 };
 
 const NOW: i64 = 1_760_000_000_000;
@@ -178,7 +178,12 @@ suite!(
 suite!(
     leases_memory,
     super::on_memory,
-    [one_holder_at_a_time, an_ended_lease_is_taken_over, a_holder_that_comes_again_fences_itself]
+    [
+        one_holder_at_a_time,
+        an_ended_lease_is_taken_over,
+        a_holder_that_comes_again_fences_itself,
+        what_a_chain_is_followed_for_is_kept
+    ]
 );
 suite!(
     leases_file,
@@ -187,6 +192,7 @@ suite!(
         one_holder_at_a_time,
         an_ended_lease_is_taken_over,
         a_holder_that_comes_again_fences_itself,
+        what_a_chain_is_followed_for_is_kept,
         of_many_one_takes_it,
     ]
 );
@@ -197,6 +203,7 @@ suite!(
         one_holder_at_a_time,
         an_ended_lease_is_taken_over,
         a_holder_that_comes_again_fences_itself,
+        what_a_chain_is_followed_for_is_kept,
         of_many_one_takes_it,
     ]
 );

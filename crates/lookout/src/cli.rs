@@ -63,7 +63,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the HTTP API
+    /// Serve: the HTTP API, followed chains, rules and their alerts, jobs
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
     /// Check or explain the configuration

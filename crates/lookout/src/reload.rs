@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::exposure;
 use crate::failure::Failure;
 use crate::telemetry::Telemetry;
+use crate::watch::Publishers;
 
 /// Quiet time after a change before the file is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -24,6 +25,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// The parts of the running server that a reload touches.
 pub(crate) struct Running<'a> {
     pub(crate) chains: &'a Chains,
+    pub(crate) publishers: &'a mut Publishers,
     pub(crate) api: &'a Api,
     pub(crate) store: &'a Store,
     pub(crate) telemetry: &'a Telemetry,
@@ -35,7 +37,7 @@ pub(crate) struct Running<'a> {
 pub(crate) async fn watch(
     app: &App,
     mut settings: Settings,
-    running: Running<'_>,
+    mut running: Running<'_>,
     mut hangup: Signal,
 ) {
     let (sender, mut changes) = mpsc::channel(1);
@@ -53,7 +55,7 @@ pub(crate) async fn watch(
         if reason == "file change" {
             settle(&mut changes).await;
         }
-        match apply(app, &settings, &running).await {
+        match apply(app, &settings, &mut running).await {
             Ok(new) => {
                 report(&new, &settings, reason);
                 settings = new;
@@ -72,11 +74,12 @@ async fn settle(changes: &mut mpsc::Receiver<()>) {
 }
 
 /// Reads and checks everything before anything is changed.
-async fn apply(app: &App, old: &Settings, running: &Running<'_>) -> Result<Settings, Failure> {
+async fn apply(app: &App, old: &Settings, running: &mut Running<'_>) -> Result<Settings, Failure> {
     let new = app.settings()?;
     exposure::check(running.listen, &new, running.store.has_keys().await?)?;
     if new.chains != old.chains {
         running.chains.reload(new.chains.clone());
+        running.publishers.reload(running.chains).await;
     }
     if new.api() != old.api() {
         running.api.reload(new.api());

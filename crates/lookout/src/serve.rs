@@ -22,7 +22,7 @@ use crate::exposure;
 use crate::failure::Failure;
 use crate::reload::{self, Running};
 use crate::telemetry::Telemetry;
-use crate::watch::{self, Ground, Instance};
+use crate::watch::{self, Ground, Instance, Progress};
 
 /// Longest wait for requests under way at the end: container runtimes kill after 10 seconds.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
@@ -57,6 +57,7 @@ async fn run(
     let hangup = listen_for(SignalKind::hangup())?;
 
     let chains = Chains::start(settings.chains.clone(), settings.cache_bytes_max());
+    let progress = Arc::new(Progress::default());
     let kinds = Arc::new(watch::tasks(&settings, &chains, &store, &warehouse));
     let api = Arc::new(Api::new(ApiParts {
         chains: chains.clone(),
@@ -65,6 +66,7 @@ async fn run(
         bus: bus.clone(),
         job_kinds: Arc::clone(&kinds) as _,
         follows: settings.follows.iter().map(|f| (f.id, f.wants.clone())).collect(),
+        progress: Arc::clone(&progress) as _,
         prometheus: telemetry.prometheus.clone(),
         config: settings.api(),
         clock: Arc::clone(&app.clock),
@@ -81,7 +83,7 @@ async fn run(
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks.spawn(upkeep(telemetry.prometheus.clone(), stop.clone()));
-    watch::start(&Ground {
+    let mut publishers = watch::start(&Ground {
         settings: &settings,
         args: &args,
         chains: &chains,
@@ -91,6 +93,7 @@ async fn run(
         clock: &app.clock,
         instance: &instance,
         kinds: &kinds,
+        progress: &progress,
         tasks: &tasks,
         stop: &stop,
     })
@@ -99,7 +102,14 @@ async fn run(
         let (api, stop) = (Arc::clone(&api), stop.clone());
         tasks.spawn(async move { api.serve(listener, stop).await })
     };
-    let running = Running { chains: &chains, api: &api, store: &store, telemetry, listen: bound };
+    let running = Running {
+        chains: &chains,
+        publishers: &mut publishers,
+        api: &api,
+        store: &store,
+        telemetry,
+        listen: bound,
+    };
     let ended = tokio::select! {
         () = reload::watch(app, settings, running, hangup) => Ok(()),
         result = server => server_ended(result),

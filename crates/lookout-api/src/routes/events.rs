@@ -237,12 +237,14 @@ pub(crate) async fn list(
             return Ok(export::answer(EventRows(decoding), found, format, chain, slot));
         }
     };
+    // First: what comes in between is then not claimed to have been searched.
+    let held = held(&state, chain).await?;
     let (items, next) = read(&*state.warehouse, &filter, decoding.as_ref(), page).await?;
     let failed = items.iter().filter(|item| item.decode_error.is_some()).count();
     body::json_of(&EventsPage {
         items,
         next,
-        held: held(&state, chain).await?,
+        held,
         decode_errors: u64::try_from(failed).unwrap_or(u64::MAX),
     })
 }

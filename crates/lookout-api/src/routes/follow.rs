@@ -14,6 +14,7 @@ use crate::body;
 use crate::error::{ApiError, Code};
 use crate::extract::UrlPath;
 use crate::middleware::Visitor;
+use crate::progress::{ChainProgress, PublisherProgress};
 use crate::provenance::{BlockName, ChainName};
 use crate::state::{Shared, State as Parts};
 
@@ -29,6 +30,9 @@ pub(crate) struct Follow {
     wants: Option<WantsItem>,
     /// The heights that the warehouse holds.
     held: Vec<Held>,
+    /// What reads its blocks and makes frames of them; `null` when it is not followed, or by another
+    /// process.
+    publisher: Option<Publisher>,
     /// Where its frames end; `null` when it is not followed.
     bus: Option<BusState>,
     /// Those who read the frames, and how far they have come.
@@ -44,6 +48,23 @@ pub(crate) struct WantsItem {
     addresses: Vec<String>,
     /// Only logs with one of these first topics; empty for all.
     topics: Vec<String>,
+}
+
+/// What makes frames of a chain's blocks.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Publisher {
+    /// `backfilling` far below the head, `following` near it, `waiting` for what `problem` says, or
+    /// `stopped` until what `problem` says is done.
+    #[schema(example = "following")]
+    state: &'static str,
+    /// What it waits for, or what is wrong.
+    problem: Option<String>,
+    /// The height that it is going to.
+    target: Option<u64>,
+    /// Blocks published in the last second or so.
+    #[schema(minimum = 0)]
+    blocks_per_second: u64,
 }
 
 /// Where the frames of a chain end.
@@ -73,6 +94,12 @@ pub(crate) struct Consumer {
     lag: u64,
     /// The head after that frame.
     head: Option<BlockName>,
+    /// `running`; `waiting` for what `problem` says; or `stopped` until what `problem` says is done.
+    /// `null` when it runs in another process, if at all.
+    #[schema(example = "running")]
+    state: Option<&'static str>,
+    /// What is wrong.
+    problem: Option<String>,
 }
 
 /// Refuses a chain of which nothing is kept.
@@ -103,9 +130,20 @@ impl From<&Wants> for WantsItem {
     }
 }
 
-fn consumer(name: String, cursor: Cursor, tail: Cursor) -> Consumer {
+impl From<PublisherProgress> for Publisher {
+    fn from(progress: PublisherProgress) -> Self {
+        let PublisherProgress { activity, target, blocks_per_second } = progress;
+        Self { state: activity.state, problem: activity.problem, target, blocks_per_second }
+    }
+}
+
+fn consumer(name: String, cursor: Cursor, tail: Cursor, progress: &ChainProgress) -> Consumer {
+    let activity = progress.consumers.iter().find(|(own, _)| *own == name);
+    let activity = activity.map(|(_, activity)| activity.clone());
     Consumer {
         name,
+        state: activity.as_ref().map(|activity| activity.state),
+        problem: activity.and_then(|activity| activity.problem),
         sequence: cursor.sequence,
         // Read a moment later than the tail, it may be ahead of it.
         lag: tail.sequence.saturating_sub(cursor.sequence),
@@ -115,8 +153,8 @@ fn consumer(name: String, cursor: Cursor, tail: Cursor) -> Consumer {
 
 /// How a chain is followed
 ///
-/// What of its blocks is kept, which heights are held, where the frames end and how far each reader
-/// of them has come. Needs scope `events:read`.
+/// What of its blocks is kept, which heights are held, where the frames end, how far each reader of
+/// them has come, and what keeps any of them from going on. Needs scope `events:read`.
 #[utoipa::path(
     get, path = "/v1/chains/{chain}/follow", tag = "events", operation_id = "getFollow",
     params(ChainPath),
@@ -136,18 +174,23 @@ pub(crate) async fn get(
         followed: wants.is_some(),
         wants: wants.map(WantsItem::from),
         held: held(&state, id).await?,
+        publisher: None,
         bus: None,
         consumers: Vec::new(),
     };
     if follow.followed {
+        let progress = state.progress.of(id);
+        follow.publisher = progress.publisher.clone().map(Publisher::from);
         let tail = state.bus.tail(id).await?;
         let oldest = state.bus.oldest(id).await?;
         let head = tail.head.map(BlockName::from);
         follow.bus = Some(BusState { sequence: tail.sequence, oldest, head });
         let warehouse = state.warehouse.cursor(id).await?;
-        follow.consumers.push(consumer("warehouse".to_owned(), warehouse, tail));
+        follow.consumers.push(consumer("warehouse".to_owned(), warehouse, tail, &progress));
         let others = state.store.consumer_cursors(id).await?.into_iter();
-        follow.consumers.extend(others.map(|(name, cursor)| consumer(name, cursor, tail)));
+        follow
+            .consumers
+            .extend(others.map(|(name, cursor)| consumer(name, cursor, tail, &progress)));
     }
     body::json_of(&follow)
 }

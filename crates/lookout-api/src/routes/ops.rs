@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::chains::{UpstreamCount, count};
 use crate::body;
 use crate::error::{ApiError, Code};
+use crate::progress::ChainProgress;
 use crate::state::Shared;
 
 /// Longest wait for the store in a probe; orchestrators give probes a second or a few.
@@ -54,9 +55,14 @@ pub(crate) struct ChainReadiness {
     /// Its configured name.
     #[schema(example = "ethereum")]
     name: String,
-    /// `ok`; `degraded` when some upstream is not healthy; `down` without a head.
+    /// `ok`; `degraded` when some upstream is not healthy, or following it is troubled; `down` without
+    /// a head.
     #[schema(example = "ok")]
     status: &'static str,
+    /// Whether everything of this process that follows it is at work: `ok`, or `troubled` when a part
+    /// waits or has stopped, as `/v1/chains/{chain}/follow` says in full; `null` when none does.
+    #[schema(example = "ok")]
+    following: Option<&'static str>,
     /// Height of the newest agreed block.
     head: Option<u64>,
     /// Its upstreams, counted.
@@ -98,19 +104,33 @@ pub(crate) async fn readyz(State(state): State<Shared>) -> Result<Response, ApiE
         .map(|chain| {
             let upstreams = count(&chain.upstreams());
             let head = chain.heads().map(|heads| heads.latest.number);
-            chain_readiness(chain.name(), head, upstreams)
+            let progress = state.progress.of(chain.id());
+            chain_readiness(chain.name(), head, upstreams, following(&progress))
         })
         .collect();
     answer(readiness(state.version, store.is_ok(), chains), store.err())
 }
 
-fn chain_readiness(name: &str, head: Option<u64>, upstreams: UpstreamCount) -> ChainReadiness {
+fn following(progress: &ChainProgress) -> Option<&'static str> {
+    if *progress == ChainProgress::default() {
+        return None;
+    }
+    Some(if progress.is_troubled() { "troubled" } else { "ok" })
+}
+
+fn chain_readiness(
+    name: &str,
+    head: Option<u64>,
+    upstreams: UpstreamCount,
+    following: Option<&'static str>,
+) -> ChainReadiness {
+    let well = upstreams.healthy == upstreams.total && following != Some("troubled");
     let status = match head {
         None => "down",
-        Some(_) if upstreams.healthy < upstreams.total => "degraded",
-        Some(_) => "ok",
+        Some(_) if well => "ok",
+        Some(_) => "degraded",
     };
-    ChainReadiness { name: name.to_owned(), status, head, upstreams }
+    ChainReadiness { name: name.to_owned(), status, following, head, upstreams }
 }
 
 fn readiness(version: &'static str, store: bool, chains: Vec<ChainReadiness>) -> Readiness {
@@ -164,9 +184,28 @@ pub(crate) async fn metrics(State(state): State<Shared>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::{Activity, STOPPED};
 
     fn chain(head: Option<u64>, healthy: usize) -> ChainReadiness {
-        chain_readiness("a", head, UpstreamCount { total: 2, healthy })
+        chain_readiness("a", head, UpstreamCount { total: 2, healthy }, None)
+    }
+
+    #[test]
+    fn a_chain_whose_consumer_waits_is_degraded() {
+        let activity =
+            |problem: Option<&str>| Activity { state: "running", problem: problem.map(Into::into) };
+        let of = |problem| ChainProgress { publisher: None, consumers: vec![("rules", problem)] };
+        for (progress, expected, status) in [
+            (ChainProgress::default(), None, "ok"),
+            (of(activity(None)), Some("ok"), "ok"),
+            (of(activity(Some("the disk is full"))), Some("troubled"), "degraded"),
+            (of(Activity { state: STOPPED, problem: None }), Some("troubled"), "degraded"),
+        ] {
+            let following = following(&progress);
+            assert_eq!(following, expected);
+            let count = UpstreamCount { total: 1, healthy: 1 };
+            assert_eq!(chain_readiness("a", Some(1), count, following).status, status);
+        }
     }
 
     #[test]

@@ -150,9 +150,11 @@ pub(crate) async fn list(
             return Ok(export::answer(TransferRows, found, format, chain, slot));
         }
     };
+    // First: what comes in between is then not claimed to have been searched.
+    let held = held(&state, chain).await?;
     let found = state.warehouse.transfers(&filter, &page).await?;
     let items = found.items.iter().map(transfer_item).collect::<Result<_, _>>()?;
-    body::json_of(&TransfersPage { items, next: found.next, held: held(&state, chain).await? })
+    body::json_of(&TransfersPage { items, next: found.next, held })
 }
 
 #[cfg(test)]

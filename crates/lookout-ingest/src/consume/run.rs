@@ -54,6 +54,8 @@ pub struct ConsumerState {
     pub age_s: Option<u64>,
     /// What it waits for, where something is wrong.
     pub problem: Option<String>,
+    /// Whether it has stopped for good, because of that problem.
+    pub stopped: bool,
 }
 
 /// What a consumer's run is made of.
@@ -89,6 +91,8 @@ pub(super) struct Running {
 
 #[derive(Debug)]
 struct Meters {
+    /// 0 once it has stopped because something is wrong.
+    up: Gauge,
     frames: Counter,
     retries: Counter,
     rebuilds: Counter,
@@ -105,12 +109,17 @@ struct Meters {
 pub async fn run(parts: RunParts) -> Result<(), ConsumeError> {
     let stop = parts.stop.clone();
     let meters = Meters::new(&parts.name, parts.consumer.name());
+    meters.up.set(1.0);
     let running = Running { parts, meters };
     let ended = stop.run_until_cancelled(running.run()).await.unwrap_or(Ok(()));
     if let Err(error) = &ended {
         let (chain, consumer) = (&running.parts.name, running.parts.consumer.name());
         tracing::error!(%chain, consumer, %error, "a consumer has stopped");
-        running.parts.state.send_modify(|state| state.problem = Some(error.to_string()));
+        running.meters.up.set(0.0);
+        running.parts.state.send_modify(|state| {
+            state.problem = Some(error.to_string());
+            state.stopped = true;
+        });
     }
     ended
 }
@@ -119,6 +128,7 @@ impl Meters {
     fn new(chain: &str, consumer: &'static str) -> Self {
         let chain = || chain.to_owned();
         Self {
+            up: gauge!("lookout_consumer_up", "chain" => chain(), "consumer" => consumer),
             frames: counter!("lookout_consumer_frames_total", "chain" => chain(), "consumer" => consumer),
             retries: counter!("lookout_consumer_retries_total", "chain" => chain(), "consumer" => consumer),
             rebuilds: counter!("lookout_consumer_rebuilds_total", "chain" => chain(), "consumer" => consumer),

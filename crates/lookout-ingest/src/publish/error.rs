@@ -54,6 +54,18 @@ pub enum PublishError {
         /// The lowest height that it holds.
         first: Height,
     },
+    /// The blocks held were followed for something else.
+    #[error(
+        "chain `{name}`: what is held was followed for `{before}`, and it is now to be followed for `{wants}`, which the older blocks may lack; set follow, follow_addresses and follow_topics in [chains.{name}] back, or read the chain anew: `lookout backfill --chain {name} --from N --to M --rebuild`"
+    )]
+    OtherWants {
+        /// The chain's name.
+        name: String,
+        /// What the blocks held were followed for.
+        before: String,
+        /// What is wanted now.
+        wants: String,
+    },
     /// Something that passes, told to one who does not wait for it.
     #[error("chain `{name}`: {reason}; try again")]
     Passing {
@@ -71,9 +83,10 @@ impl PublishError {
             Self::Store(error) => error.kind(),
             Self::Bus(error) => error.kind(),
             Self::Warehouse(error) => error.kind(),
-            Self::ForkBelow { .. } | Self::Forgotten { .. } | Self::BusLost { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::ForkBelow { .. }
+            | Self::Forgotten { .. }
+            | Self::BusLost { .. }
+            | Self::OtherWants { .. } => ErrorKind::Conflict,
             Self::Passing { .. } => ErrorKind::Unavailable,
         }
     }

@@ -20,6 +20,9 @@ use crate::consume::ConsumerState;
 
 /// Failures after which the head is looked at again: the blocks asked for may be gone.
 const TRIES_IN_PLACE: u32 = 3;
+/// Failures in a row after which they are worth a line in the log: one or two pass with the next
+/// look, as in a reorg.
+const TRIES_IN_SILENCE: u32 = 5;
 /// Blocks of a new branch that are read before the old one is taken back, so that no one sees the
 /// chain shortened while they are being read. A longer branch goes on from there.
 const BRANCH_FIRST: u64 = 64;
@@ -38,6 +41,8 @@ pub(super) struct Follow<'a> {
     start: Option<Height>,
     /// Since when the head has been below what was published.
     below_since: Option<Instant>,
+    /// Failures since the last success, and whether they were told of.
+    failures: u32,
     /// The last block that could not be proved complete.
     unproved: Option<Height>,
     /// Parents on the branch that a reorg leads to, so that a failure does not begin the walk anew.
@@ -71,6 +76,7 @@ impl<'a> Follow<'a> {
             start: writer.first,
             writer,
             below_since: None,
+            failures: 0,
             unproved: None,
             parents: HashMap::new(),
             pace: parts.pace.clone(),
@@ -98,9 +104,9 @@ impl<'a> Follow<'a> {
                 }
             };
             match done {
-                Ok(Next::Go) => self.backoff.reset(),
+                Ok(Next::Go) => self.well(),
                 Ok(Next::Wait(until)) => {
-                    self.backoff.reset();
+                    self.well();
                     self.wait(until).await?;
                 }
                 Err(problem) => self.pause(problem).await?,
@@ -125,14 +131,23 @@ impl<'a> Follow<'a> {
         }
     }
 
+    /// Forgets what was wrong.
+    fn well(&mut self) {
+        self.backoff.reset();
+        self.failures = 0;
+        self.state.change(|state| state.problem = None);
+    }
+
     /// Waits after a problem that passes; gives back one that ends the tenure.
     async fn pause(&mut self, problem: Problem) -> Result<(), Problem> {
         match problem {
             Problem::Fork => return Ok(()),
-            Problem::Retry(reason) => {
-                tracing::debug!(chain = %self.parts.name, reason, "publishing pauses");
+            Problem::Retry(reason) => self.tell_failure(reason),
+            Problem::Unproved(height, reason) => {
+                self.tell_unproved(height, &reason);
+                self.state
+                    .change(|state| state.problem = Some(format!("block {height}: {reason}")));
             }
-            Problem::Unproved(height, reason) => self.tell_unproved(height, &reason),
             Problem::Lost(_) | Problem::Stop(_) => return Err(problem),
         }
         self.meters.retries.increment(1);
@@ -140,6 +155,17 @@ impl<'a> Follow<'a> {
             () = self.backoff.wait() => Ok(()),
             () = self.writer.lost() => Err(Problem::Lost("its lease ran out".to_owned())),
         }
+    }
+
+    fn tell_failure(&mut self, reason: String) {
+        self.failures += 1;
+        let chain = &self.parts.name;
+        if self.failures == TRIES_IN_SILENCE {
+            tracing::warn!(%chain, reason, "publishing waits, and tries on");
+        } else {
+            tracing::debug!(%chain, reason, "publishing pauses");
+        }
+        self.state.change(|state| state.problem = Some(reason));
     }
 
     fn tell_unproved(&mut self, height: Height, reason: &str) {

@@ -4,6 +4,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 #[derive(Debug)]
 pub(super) struct Meters {
+    /// 1 while it publishes or waits for blocks, 0 without its lease or when it has stopped.
+    pub(super) up: Gauge,
     pub(super) head: Gauge,
     pub(super) lag: Gauge,
     pub(super) applied: Counter,
@@ -20,6 +22,7 @@ impl Meters {
     pub(super) fn new(chain: &str) -> Self {
         let chain = || chain.to_owned();
         Self {
+            up: gauge!("lookout_ingest_up", "chain" => chain()),
             head: gauge!("lookout_ingest_head_number", "chain" => chain()),
             lag: gauge!("lookout_ingest_head_lag_blocks", "chain" => chain()),
             applied: counter!("lookout_ingest_frames_total", "chain" => chain(), "step" => "apply"),

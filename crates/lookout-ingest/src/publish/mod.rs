@@ -21,7 +21,7 @@ use std::sync::Arc;
 use lookout_bus::Bus;
 use lookout_chain::{Source, Wants};
 use lookout_store::{Store, StoreError};
-use lookout_types::Height;
+use lookout_types::{ErrorKind, Height};
 use lookout_warehouse::Warehouse;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -131,6 +131,7 @@ impl Publisher {
     /// [`PublishError`] when going on makes no sense before something is done about it. What passes
     /// by itself is waited for.
     pub async fn run(mut self) -> Result<Ended, PublishError> {
+        self.meters.up.set(0.0);
         let ended = self.sessions().await;
         let reason = match &ended {
             Ok(Ended::Stopped) => "it was told to".to_owned(),
@@ -143,6 +144,7 @@ impl Publisher {
         self.state.change(|state| {
             state.phase = Phase::Stopped { reason };
             state.blocks_per_second = 0;
+            state.problem = None;
         });
         ended
     }
@@ -153,7 +155,10 @@ impl Publisher {
         let mut backoff = Backoff::new(limits.backoff_base, limits.backoff_max);
         loop {
             let mut began = false;
-            match self.session(&mut began).await {
+            let session = self.session(&mut began).await;
+            self.meters.up.set(0.0);
+            self.state.change(|state| state.problem = None);
+            match session {
                 Ok(ended) => return Ok(ended),
                 Err(Problem::Stop(error)) => return Err(error),
                 Err(Problem::Fork) => {}
@@ -187,7 +192,9 @@ impl Publisher {
         let past =
             Past::new(Arc::clone(name), source.chain(), Arc::clone(bus), Arc::clone(warehouse));
         let writer = Writer::open(past, lease, limits.clone()).await?;
+        self.check_wants(writer.first.is_some()).await?;
         *began = true;
+        self.meters.up.set(1.0);
         let (head, first) = (writer.head, writer.first);
         self.state.change(|state| (state.head, state.first) = (head, first));
         tracing::info!(
@@ -203,6 +210,26 @@ impl Publisher {
         ended
     }
 
+    /// Refuses to mix blocks that were kept for something else with those to come: who asks for what
+    /// is followed only now would not be told that the older ones lack it.
+    async fn check_wants(&self, held: bool) -> Result<(), Problem> {
+        let PublisherParts { name, source, store, wants, .. } = &self.parts;
+        let failed = |error: StoreError| match error.kind() {
+            ErrorKind::Unavailable => Problem::Retry(error.to_string()),
+            _ => Problem::Stop(error.into()),
+        };
+        let kept = wants.kept();
+        match store.followed_wants(source.chain()).await.map_err(failed)? {
+            Some(before) if before == kept => Ok(()),
+            Some(before) if held => Err(Problem::Stop(PublishError::OtherWants {
+                name: name.to_string(),
+                before: shortened(before),
+                wants: shortened(kept),
+            })),
+            _ => store.set_followed_wants(source.chain(), &kept).await.map_err(failed),
+        }
+    }
+
     async fn lease(&mut self) -> Result<LeaseKeeper, Problem> {
         let PublisherParts { name, source, store, holder, standby, limits, .. } = &self.parts;
         let mut backoff = Backoff::new(limits.backoff_base, limits.backoff_max);
@@ -216,7 +243,7 @@ impl Publisher {
             };
             let passes = match (&error, standby) {
                 (StoreError::Held { .. }, standby) => *standby == Standby::Wait,
-                _ => error.kind() == lookout_types::ErrorKind::Unavailable,
+                _ => error.kind() == ErrorKind::Unavailable,
             };
             if !passes {
                 return Err(Problem::Stop(error.into()));
@@ -231,5 +258,15 @@ impl Publisher {
                 _ => backoff.wait().await,
             }
         }
+    }
+}
+
+/// As much of a list as a message bears.
+fn shortened(wants: String) -> String {
+    /// A few addresses.
+    const CHARACTERS_MAX: usize = 200;
+    match wants.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => format!("{} …", wants.get(..end).unwrap_or_default()),
+        None => wants,
     }
 }

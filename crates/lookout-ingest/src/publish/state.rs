@@ -59,6 +59,8 @@ pub struct PublisherState {
     pub blocks_per_second: u64,
     /// How often a block could not be proved complete since the start.
     pub unproved: u64,
+    /// What keeps the next block from being published, while it is tried again.
+    pub problem: Option<String>,
 }
 
 /// Changes the state.
@@ -80,6 +82,7 @@ impl StateKeeper {
             target: None,
             blocks_per_second: 0,
             unproved: 0,
+            problem: None,
         };
         Self { sender: watch::Sender::new(state), since: Instant::now(), blocks: 0 }
     }

@@ -83,3 +83,13 @@ pub(super) async fn of_many_one_takes_it(rig: &Rig) {
         assert!(matches!(error, StoreError::Held { .. }), "{error}");
     }
 }
+
+pub(super) async fn what_a_chain_is_followed_for_is_kept(rig: &Rig) {
+    let store = rig.migrated().await;
+    assert_eq!(store.followed_wants(CHAIN).await.unwrap(), None);
+    for wants in ["logs", "blocks"] {
+        store.set_followed_wants(CHAIN, wants).await.unwrap();
+        assert_eq!(store.followed_wants(CHAIN).await.unwrap().as_deref(), Some(wants));
+    }
+    assert_eq!(store.followed_wants(ChainId(1)).await.unwrap(), None);
+}

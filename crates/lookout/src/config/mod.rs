@@ -256,8 +256,17 @@ impl Settings {
     pub(crate) fn changes(&self, old: &Self) -> (Vec<String>, Vec<String>) {
         let mut changed = Vec::new();
         self.config.changes(&old.config, "", &mut changed);
+        let is_followed = |chain: &str| {
+            let mut follows = self.follows.iter().chain(&old.follows);
+            follows.any(|follow| follow.chain == chain)
+        };
         let needs_restart = |path: &String| {
-            let follow = path.starts_with("chains.") && path.contains(".follow");
+            let follow =
+                path.strip_prefix("chains.").is_some_and(|path| match path.split_once('.') {
+                    Some((_, key)) => key.starts_with("follow"),
+                    // A chain that came or went.
+                    None => is_followed(path),
+                });
             follow || NEEDS_RESTART.iter().any(|prefix| path.starts_with(prefix))
         };
         let (restart, now) = changed.into_iter().partition(needs_restart);

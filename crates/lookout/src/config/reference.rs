@@ -84,7 +84,11 @@ fn default_of(path: &str, name: &str) -> Option<String> {
     let shown = match path {
         "server" => config.server.shown(),
         "store" => config.store.shown(),
+        "warehouse" => config.warehouse.shown(),
+        "bus" => config.bus.shown(),
         "cache" => config.cache.shown(),
+        "email" => config.email.shown(),
+        "webhooks" => config.webhooks.shown(),
         "chains.NAME" => super::chains::ChainSection::default().shown(),
         "limits" => config.limits.shown(),
         "log" => config.log.shown(),

@@ -3,18 +3,20 @@
 mod balances;
 mod delivery;
 mod instance;
+mod progress;
+mod publishers;
 mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use lookout_bus::Bus;
-use lookout_chain::{Chain, Chains};
+use lookout_chain::Chains;
 use lookout_ingest::consume::{
     self, Balances, ConsumeLimits, Consumer, ConsumerState, KEEP_FRAMES, RulesConsumer, RunParts,
     TrimParts, WarehouseConsumer,
 };
-use lookout_ingest::publish::{Limits, Publisher, PublisherParts, Standby, Start};
+use lookout_ingest::publish::Start;
 use lookout_jobs::{Scheduler, SchedulerParts, Tasks};
 use lookout_store::{Actor, Store, TENANT_DEFAULT};
 use lookout_types::Clock;
@@ -27,8 +29,11 @@ use crate::cli::{Role, ServeArgs};
 use crate::config::{Follow, FollowFrom, Settings};
 use crate::failure::Failure;
 use balances::ChainBalances;
+use publishers::PublisherGround;
 
 pub(crate) use instance::Instance;
+pub(crate) use progress::Progress;
+pub(crate) use publishers::Publishers;
 pub(crate) use tasks::tasks;
 
 /// How often frames that everyone has read are let go of.
@@ -45,12 +50,13 @@ pub(crate) struct Ground<'a> {
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) instance: &'a Instance,
     pub(crate) kinds: &'a Arc<Tasks>,
+    pub(crate) progress: &'a Arc<Progress>,
     pub(crate) tasks: &'a TaskTracker,
     pub(crate) stop: &'a CancellationToken,
 }
 
 /// Starts what the roles of this process ask for. Everything ends when `stop` is cancelled.
-pub(crate) async fn start(ground: &Ground<'_>) -> Result<(), Failure> {
+pub(crate) async fn start(ground: &Ground<'_>) -> Result<Publishers, Failure> {
     let names = ground.settings.follows.iter().map(|f| (f.id, Arc::from(f.chain.as_str())));
     let balances = Balances {
         reader: Arc::new(ChainBalances::new(ground.chains.clone())),
@@ -59,10 +65,14 @@ pub(crate) async fn start(ground: &Ground<'_>) -> Result<(), Failure> {
     };
     let rules = RulesConsumer::new(ground.store.clone(), names).with_balances(balances);
     let rules = Arc::new(rules);
+    let mut publishers = Publishers::new(ground.publishers());
     for follow in &ground.settings.follows {
         let chain = ground.chains.get(&follow.chain);
         let chain = chain.map_err(|error| Failure::failed(error.to_string()))?;
-        ground.follow(follow, &chain, &rules);
+        let pace = ground.consumers(follow, &rules);
+        if ground.args.takes(Role::Ingest) {
+            publishers.start(follow.clone(), chain, pace);
+        }
     }
     if ground.args.takes(Role::Deliver) {
         delivery::start(ground).await?;
@@ -74,12 +84,28 @@ pub(crate) async fn start(ground: &Ground<'_>) -> Result<(), Failure> {
         let scheduler = Scheduler::new(SchedulerParts { store, tasks, stop });
         ground.tasks.spawn(scheduler.run());
     }
-    Ok(())
+    Ok(publishers)
 }
 
 impl Ground<'_> {
-    /// Publisher and consumers of one chain.
-    fn follow(&self, follow: &Follow, chain: &Arc<Chain>, rules: &Arc<RulesConsumer>) {
+    fn publishers(&self) -> PublisherGround {
+        PublisherGround {
+            bus: Arc::clone(self.bus),
+            warehouse: Arc::clone(self.warehouse),
+            store: self.store.clone(),
+            holder: self.instance.name.clone(),
+            progress: Arc::clone(self.progress),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// Starts the consumers of one chain; how far they are.
+    fn consumers(
+        &self,
+        follow: &Follow,
+        rules: &Arc<RulesConsumer>,
+    ) -> Vec<Receiver<ConsumerState>> {
         let name: Arc<str> = follow.chain.as_str().into();
         let warehouse: Arc<dyn Consumer> =
             Arc::new(WarehouseConsumer::new(Arc::clone(self.warehouse)));
@@ -95,11 +121,6 @@ impl Ground<'_> {
             let (rules, id, stop) = (Arc::clone(rules), follow.id, self.stop.clone());
             self.tasks.spawn(async move { rules.follow_rules(id, stop).await });
         }
-        if self.args.takes(Role::Ingest) {
-            let publisher = Publisher::new(self.publisher(follow, chain, pace));
-            // It says itself why it ended; the other chains go on.
-            self.tasks.spawn(async move { publisher.run().await.is_ok() });
-        }
         // A consumer that runs elsewhere, or not at all for now, would find frames gone.
         if consumers.len() == 2 {
             self.tasks.spawn(consume::trim(TrimParts {
@@ -112,29 +133,7 @@ impl Ground<'_> {
                 stop: self.stop.clone(),
             }));
         }
-    }
-
-    fn publisher(
-        &self,
-        follow: &Follow,
-        chain: &Arc<Chain>,
-        pace: Vec<Receiver<ConsumerState>>,
-    ) -> PublisherParts {
-        PublisherParts {
-            name: follow.chain.as_str().into(),
-            source: chain.source(),
-            bus: Arc::clone(self.bus),
-            warehouse: Arc::clone(self.warehouse),
-            store: self.store.clone(),
-            wants: follow.wants.clone(),
-            start: start_of(follow.from),
-            until: None,
-            holder: self.instance.name.clone(),
-            standby: Standby::Wait,
-            pace,
-            limits: Limits::default(),
-            stop: self.stop.clone(),
-        }
+        pace
     }
 
     fn consume(
@@ -146,6 +145,7 @@ impl Ground<'_> {
     ) -> Receiver<ConsumerState> {
         let state = Sender::default();
         let seen = state.subscribe();
+        self.progress.add_consumer(follow.id, consumer.name(), seen.clone());
         let parts = RunParts {
             consumer: Arc::clone(consumer),
             bus: Arc::clone(self.bus),

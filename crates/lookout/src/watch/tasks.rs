@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lookout_chain::{Chain, Chains, Wants};
+use lookout_chain::{Chains, Wants};
 use lookout_ingest::publish::Limits;
 use lookout_ingest::verify::verify_range;
 use lookout_jobs::{Purge, Task, TaskContext, TaskError, Tasks};
@@ -27,9 +27,9 @@ pub(crate) fn tasks(
     store: &Store,
     warehouse: &Arc<dyn Warehouse>,
 ) -> Tasks {
-    let followed = settings.follows.iter().filter_map(|follow| {
-        let chain = chains.get(&follow.chain).ok()?;
-        Some((follow.chain.clone(), Followed { id: follow.id, chain, wants: follow.wants.clone() }))
+    let followed = settings.follows.iter().map(|follow| {
+        let (id, wants) = (follow.id, follow.wants.clone());
+        (follow.chain.clone(), Followed { id, chains: chains.clone(), wants })
     });
     let chains = Arc::new(followed.collect::<HashMap<_, _>>());
     let warehouse = || Arc::clone(warehouse);
@@ -44,7 +44,7 @@ pub(crate) fn tasks(
 /// A followed chain.
 struct Followed {
     id: ChainId,
-    chain: Arc<Chain>,
+    chains: Chains,
     wants: Wants,
 }
 
@@ -81,7 +81,8 @@ impl Task for Verify {
         };
         let low = newest.end().saturating_sub(blocks - 1).max(*newest.start());
         let heights = low..=*newest.end();
-        let source = followed.chain.source();
+        // Looked up by its id now: its upstreams may have changed since the start.
+        let source = followed.chains.get(&followed.id.to_string()).map_err(retry)?.source();
         let report = |height: Height| context.report(json!({ "height": height }));
         let limits = Limits::default();
         let verify = verify_range(

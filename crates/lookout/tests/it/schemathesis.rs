@@ -47,6 +47,7 @@ impl Scene {
         anvil.mine(100).await.unwrap();
         let app = TestApp::builder(env!("CARGO_BIN_EXE_lookout"))
             .chain("anvil", anvil.chain_id(), &[anvil.url()])
+            .chain_extra("follow = \"blocks\"\nfollow_from = 0")
             // Thousands of requests a second from one key are what this test is.
             .config_extra(
                 "[limits]\nrequests_per_second_per_key = 0\nrequests_per_second_per_address = 0",

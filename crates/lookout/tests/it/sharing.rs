@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lookout_test::app::DONE_WITHIN;
 use lookout_test::{Anvil, Behaviour, Fleet, TestApp};
 use serde_json::json;
 
@@ -31,9 +32,12 @@ async fn a_thousand_equal_requests_are_one_call_even_when_the_first_leaves() {
         app.call(CHAIN, "eth_call", json!([call, "latest"])).await
     };
     let first = tokio::spawn(ask(Arc::clone(&app)));
-    while fleet.calls("eth_call") == 0 {
-        tokio::task::yield_now().await;
-    }
+    let asked = async {
+        while fleet.calls("eth_call") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DONE_WITHIN, asked).await.expect("the upstream is asked");
     let others: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(ask(Arc::clone(&app)))).collect();
     first.abort();
     for other in others {

@@ -84,7 +84,7 @@ pub(crate) enum StatItem {
 
 /// How many events.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct EventCount {
     /// Start of the bucket; `null` without buckets.
     #[schema(format = DateTime)]
@@ -100,7 +100,7 @@ pub(crate) struct EventCount {
 
 /// How many transfers of an asset, and how much.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct TransferSum {
     /// Start of the bucket; `null` without buckets.
     #[schema(format = DateTime)]

@@ -16,7 +16,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::testing::{TestApi, config};
+use crate::testing::{TestApi, comes, config};
 
 pub(crate) const EVENTS: &str = "/v1/chains/ethereum/events";
 
@@ -403,9 +403,7 @@ async fn an_export_that_a_reorg_overtakes_is_cut_off_and_does_not_end_well() {
     let rest: Vec<_> = body.collect().await;
     assert!(rest.last().unwrap().is_err());
     // The slot comes back when the work ends, which is after the body did.
-    while api.api.state.exports.taken() > 0 {
-        tokio::task::yield_now().await;
-    }
+    comes(|| api.api.state.exports.taken() == 0).await;
 }
 
 #[tokio::test]
@@ -424,9 +422,7 @@ async fn exports_are_limited_and_end_with_their_clients() {
     // Pages go on.
     assert_eq!(api.get(EVENTS).await.status, 200);
     drop(held);
-    while api.api.state.exports.taken() > 0 {
-        tokio::task::yield_now().await;
-    }
+    comes(|| api.api.state.exports.taken() == 0).await;
     let whole = api.get(&path).await;
     assert_eq!(whole.text.split("\r\n").count(), 1 + 60 * 200 + 1);
 }

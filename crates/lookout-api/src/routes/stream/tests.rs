@@ -11,7 +11,7 @@ use lookout_types::{Address, ChainId, Frame, Hash, Step};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{TestApi, config};
+use crate::testing::{TestApi, comes, config};
 
 /// Beyond this it hangs.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -382,9 +382,7 @@ async fn streams_are_limited_and_end_with_the_server() {
     let got = api.get("/v1/stream").await;
     assert!(got.problem(429, "rate_limited").contains("16 streams under way"));
     clients.pop();
-    while api.api.state.streams.taken() == STREAMS {
-        tokio::task::yield_now().await;
-    }
+    comes(|| api.api.state.streams.taken() < STREAMS).await;
     let gzip = api.open("/v1/stream", &[("accept-encoding", "gzip")]).await;
     assert!(!gzip.headers().contains_key("content-encoding"));
     assert_eq!(gzip.headers()["cache-control"], "no-store");
