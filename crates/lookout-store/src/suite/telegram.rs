@@ -136,8 +136,11 @@ async fn chats_see_what_is_theirs(rig: &Rig) {
     assert_eq!(told, [("rule r1", 1, false), ("rule r2", 137, true)]);
     let zero = if b.store.engine() == crate::engine::Engine::Sqlite { "x'00'" } else { "'\\x00'" };
     for height in [7, 8] {
-        b.run(&format!("INSERT INTO watched_blocks VALUES (1, {height}, {zero}, {})", height * 2))
-            .await;
+        b.run(&format!(
+            "INSERT INTO watched_blocks VALUES (1, {height}, {zero}, {}, 0)",
+            height * 2
+        ))
+        .await;
     }
     let status = b.store.chat_status(&found[0]).await.unwrap();
     let chains: Vec<_> =

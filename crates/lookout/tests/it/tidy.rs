@@ -138,7 +138,10 @@ fn files(below: &str, ending: &str) -> Vec<(PathBuf, String)> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             let skipped = ["target", ".git", ".cache", "node_modules"].contains(&name.as_str());
-            if path.is_dir() && !skipped {
+            if skipped {
+                continue;
+            }
+            if path.is_dir() {
                 folders.push(path);
             } else if path.is_file() && name.ends_with(ending) {
                 // Pictures and the like have no words.
