@@ -13,8 +13,7 @@ mod telegram;
 pub use deliver::{Deliverer, DelivererParts};
 pub use lookout_store::GuardSettings;
 pub use send::{
-    AlertSpan, AlertView, Discord, Email, Guard, Item, Names, Pace, Parcel, ParcelKind, Receipt,
-    SendError, Sender, SenderSettings, Senders, SetupError, Slack, SmtpSettings, SmtpTls, SpanKind,
-    SystemNames, Webhook,
+    Discord, Email, Guard, Item, Names, Pace, Parcel, ParcelKind, Receipt, SendError, Sender,
+    SenderSettings, Senders, SetupError, Slack, SmtpSettings, SmtpTls, SystemNames, Webhook,
 };
 pub use telegram::{Bots, BotsParts, TELEGRAM_API_URL, Telegram, TelegramSettings};

@@ -17,9 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lookout_store::{ChannelConfig, ChannelSecrets};
-use lookout_types::{Clock, Hash};
-use serde_json::Value;
+use lookout_store::{Alert, ChannelConfig, ChannelSecrets};
+use lookout_types::Clock;
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -63,58 +62,7 @@ pub struct Item {
     /// Its id.
     pub delivery: String,
     /// What it is about; `None` for a test.
-    pub alert: Option<AlertView>,
-}
-
-/// An alert as its messages need it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AlertView {
-    /// Its id.
-    pub id: String,
-    /// The rule that matched.
-    pub rule_id: String,
-    /// The rule's name when it matched.
-    pub rule_name: String,
-    /// The version of the rule.
-    pub rule_version: i64,
-    /// EIP-155 chain id.
-    pub chain_id: i64,
-    /// Height of the block.
-    pub height: i64,
-    /// Hash of the block.
-    pub block_hash: Hash,
-    /// Time of the block, in seconds since 1970 UTC.
-    pub block_time: i64,
-    /// Which record matched.
-    pub record: Value,
-    /// Values by name.
-    pub facts: Value,
-    /// The message, plain text.
-    pub text: String,
-    /// Stretches of the text.
-    pub spans: Vec<AlertSpan>,
-    /// pending, confirmed, retracted.
-    pub state: String,
-}
-
-/// A stretch of an alert's text, in UTF-16 units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AlertSpan {
-    /// Where it starts.
-    pub offset: usize,
-    /// How long it is.
-    pub length: usize,
-    /// What it is.
-    pub kind: SpanKind,
-}
-
-/// What a stretch of text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SpanKind {
-    /// To stand out.
-    Bold,
-    /// Verbatim: an address, a hash, or text from a chain.
-    Code,
+    pub alert: Option<Alert>,
 }
 
 /// Why a parcel was not taken.

@@ -3,12 +3,11 @@
 //! Every commit that changes alerts takes the one row of `alert_revision` first, so that the numbers
 //! become visible in their order: who has read up to one has missed none below it.
 
-use lookout_types::{ChainId, Hash, Height, UnixMillis, UnixSeconds};
-use serde_json::Value;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use crate::{PAGE_LIMIT_MAX, Store, StoreError};
+use crate::alerts::{self, select_alerts};
+use crate::{Alert, PAGE_LIMIT_MAX, Store, StoreError};
 
 const READING: &str = "reading changed alerts";
 
@@ -21,39 +20,20 @@ pub struct AlertPosition {
     pub id: String,
 }
 
-/// An alert as it is after its newest change.
+/// An alert as it is after its newest change: confirmed or retracted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangedAlert {
+    /// Number of the commit that changed it.
+    pub changed: i64,
+    /// The alert.
+    pub alert: Alert,
+}
+
+impl ChangedAlert {
     /// Its place in the order of changes.
-    pub position: AlertPosition,
-    /// The rule that matched.
-    pub rule_id: String,
-    /// The version of the rule.
-    pub rule_version: i64,
-    /// The name that the rule had.
-    pub rule_name: String,
-    /// The chain.
-    pub chain: ChainId,
-    /// The height of the block.
-    pub height: Height,
-    /// The block.
-    pub block_hash: Hash,
-    /// The block's time.
-    pub block_time: UnixSeconds,
-    /// Which record, as JSON.
-    pub record: Value,
-    /// The message as plain text.
-    pub text: String,
-    /// The values in the message by name.
-    pub facts: Value,
-    /// `confirmed` or `retracted`.
-    pub state: String,
-    /// When it was found, by the clock of the machine that found it.
-    pub created_at: UnixMillis,
-    /// When it was confirmed.
-    pub confirmed_at: Option<UnixMillis>,
-    /// When it was retracted.
-    pub retracted_at: Option<UnixMillis>,
+    pub fn position(&self) -> AlertPosition {
+        AlertPosition { changed: self.changed, id: self.alert.id.clone() }
+    }
 }
 
 impl Store {
@@ -74,13 +54,10 @@ impl Store {
             let message = format!("from 1 to {PAGE_LIMIT_MAX} alerts are read, not {limit}");
             return Err(StoreError::Invalid(message));
         }
-        let rows = sqlx::query(
-            "SELECT id, rule_id, rule_version, rule_name, chain_id, height, block_hash, block_time, \
-             record, text, facts, state, created_at, confirmed_at, retracted_at, changed \
-             FROM alerts WHERE tenant_id = $1 AND changed >= $2 \
-             AND (changed > $2 OR id > $3) AND state <> 'pending' \
-             ORDER BY changed, id LIMIT $4",
-        )
+        let rows = sqlx::query(select_alerts!(
+            "WHERE tenant_id = $1 AND changed >= $2 AND (changed > $2 OR id > $3) \
+             AND state <> 'pending' ORDER BY changed, id LIMIT $4"
+        ))
         .bind(tenant.to_owned())
         .bind(after.changed)
         .bind(after.id.clone())
@@ -113,38 +90,8 @@ impl Store {
 }
 
 fn read(row: &AnyRow) -> Result<ChangedAlert, StoreError> {
-    let text = |column| row.try_get::<String, _>(column).map_err(StoreError::database(READING));
-    let number = |column| row.try_get::<i64, _>(column).map_err(StoreError::database(READING));
-    let time =
-        |column| row.try_get::<Option<i64>, _>(column).map_err(StoreError::database(READING));
-    let id = text("id")?;
-    let corrupt =
-        |what: &str, why: &str| StoreError::Corrupt(format!("{what} of alert `{id}`: {why}"));
-    let natural = |column: &'static str| {
-        u64::try_from(number(column)?).map_err(|_| corrupt(column, "it is negative"))
-    };
-    let json = |column: &'static str| {
-        serde_json::from_str(&text(column)?).map_err(|error| corrupt(column, &error.to_string()))
-    };
-    let hash: Vec<u8> = row.try_get("block_hash").map_err(StoreError::database(READING))?;
-    let hash = hash.try_into().map_err(|_| corrupt("block_hash", "it has not 32 bytes"))?;
-    Ok(ChangedAlert {
-        position: AlertPosition { changed: number("changed")?, id: id.clone() },
-        rule_id: text("rule_id")?,
-        rule_version: number("rule_version")?,
-        rule_name: text("rule_name")?,
-        chain: ChainId(natural("chain_id")?),
-        height: natural("height")?,
-        block_hash: Hash(hash),
-        block_time: natural("block_time")?,
-        record: json("record")?,
-        text: text("text")?,
-        facts: json("facts")?,
-        state: text("state")?,
-        created_at: number("created_at")?,
-        confirmed_at: time("confirmed_at")?,
-        retracted_at: time("retracted_at")?,
-    })
+    let changed = row.try_get("changed").map_err(StoreError::database(READING))?;
+    Ok(ChangedAlert { changed, alert: alerts::read(row)? })
 }
 
 /// Puts alerts there without a rule, for tests of those who read them.

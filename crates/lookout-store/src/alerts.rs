@@ -1,6 +1,7 @@
 //! Alerts, as tenants read them.
 
 use lookout_types::{BlockRef, ChainId, Hash, UnixMillis, UnixSeconds};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -45,7 +46,7 @@ pub struct Alert {
     /// The message.
     pub text: String,
     /// Its marked stretches.
-    pub spans: Value,
+    pub spans: Vec<AlertSpan>,
     /// The values in the message, by name.
     pub facts: Value,
     /// The height of the head at which it is confirmed.
@@ -58,6 +59,27 @@ pub struct Alert {
     pub confirmed_at: Option<UnixMillis>,
     /// When it was retracted.
     pub retracted_at: Option<UnixMillis>,
+}
+
+/// A stretch of an alert's text, in UTF-16 units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertSpan {
+    /// What it is.
+    pub kind: SpanKind,
+    /// Where it starts.
+    pub offset: usize,
+    /// How long it is.
+    pub length: usize,
+}
+
+/// What a stretch of text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SpanKind {
+    /// To stand out.
+    Bold,
+    /// Verbatim: an address, a hash, or text from a chain.
+    Code,
 }
 
 /// Which alerts of a tenant.
@@ -86,16 +108,19 @@ impl AlertState {
     }
 }
 
+/// Selects what [`read`] reads.
 macro_rules! select_alerts {
     ($rest:literal) => {
         concat!(
             "SELECT id, rule_id, rule_version, rule_name, chain_id, height, block_hash, block_time, \
              record, occurrence, text, spans, facts, confirms_at, state, created_at, confirmed_at, \
-             retracted_at FROM alerts ",
+             retracted_at, changed FROM alerts ",
             $rest
         )
     };
 }
+
+pub(crate) use select_alerts;
 
 impl Store {
     /// The alerts of a tenant, newest block first.
@@ -166,7 +191,8 @@ fn least_id(seconds: UnixSeconds) -> String {
     Uuid::from_u128(u128::from(millis) << 80).to_string()
 }
 
-fn read(row: &AnyRow) -> Result<Alert, StoreError> {
+/// Reads a row of [`select_alerts`].
+pub(crate) fn read(row: &AnyRow) -> Result<Alert, StoreError> {
     let failed = StoreError::database(READING);
     let text = |column| row.try_get::<String, _>(column).map_err(&failed);
     let time = |column| row.try_get::<Option<i64>, _>(column).map_err(&failed);
@@ -178,6 +204,7 @@ fn read(row: &AnyRow) -> Result<Alert, StoreError> {
     };
     let small = |column| u32::try_from(number(column)?).map_err(|_| corrupt(column));
     let json = |column| serde_json::from_str(&text(column)?).map_err(|_| corrupt(column));
+    let spans = serde_json::from_str(&text("spans")?).map_err(|_| corrupt("spans"))?;
     let hash: Vec<u8> = row.try_get("block_hash").map_err(&failed)?;
     let hash = Hash(hash.try_into().map_err(|_| corrupt("block_hash"))?);
     let state = match text("state")?.as_str() {
@@ -196,7 +223,7 @@ fn read(row: &AnyRow) -> Result<Alert, StoreError> {
         record: json("record")?,
         occurrence: small("occurrence")?,
         text: text("text")?,
-        spans: json("spans")?,
+        spans,
         facts: json("facts")?,
         confirms_at: number("confirms_at")?,
         state,

@@ -9,6 +9,7 @@
 
 mod abis;
 mod alert_changes;
+mod alert_object;
 mod alerts;
 mod audit;
 mod auth_cache;
@@ -50,7 +51,7 @@ mod watch;
 
 pub use abis::AbiInfo;
 pub use alert_changes::{AlertPosition, ChangedAlert};
-pub use alerts::{Alert, AlertFilter, AlertState};
+pub use alerts::{Alert, AlertFilter, AlertSpan, AlertState, SpanKind};
 pub use audit::{Actor, AuditEntry};
 pub use auth_cache::AUTH_CACHE_TTL_MS;
 pub use channel::{
@@ -71,8 +72,8 @@ pub use labels::{LABELS_PER_TENANT_MAX, LabelInfo};
 pub use leases::ChainLease;
 pub use migrate::{AppliedMigration, PendingMigration};
 pub use outbox::{
-    AlertSpan, ChannelSettings, DueChannel, Lease, LeaseAsk, Leased, LeasedAlert, LeasedItem,
-    LeasedParcel, Leasing, Outcome, QueueDepth, SpanKind,
+    ChannelSettings, DueChannel, Lease, LeaseAsk, Leased, LeasedItem, LeasedParcel, Leasing,
+    Outcome, QueueDepth,
 };
 pub use pacing::Turn;
 pub use page::{PAGE_LIMIT_MAX, Page};

@@ -8,14 +8,12 @@ mod lease;
 mod plan;
 mod settle;
 
-use lookout_types::{Hash, UnixMillis};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use lookout_types::UnixMillis;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use crate::pacing::Turn;
-use crate::{ChannelConfig, ChannelSecrets, DeliveryKind, Store, StoreError};
+use crate::{Alert, ChannelConfig, ChannelSecrets, DeliveryKind, Store, StoreError};
 
 /// How long a parcel may take to be sent, in milliseconds: above every sender's own timeout, short
 /// enough that an alert whose sender was killed does not come much later.
@@ -143,59 +141,7 @@ pub struct LeasedItem {
     /// When it was queued.
     pub created_at: UnixMillis,
     /// What it is about; `None` for a test.
-    pub alert: Option<LeasedAlert>,
-}
-
-/// An alert as its message needs it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LeasedAlert {
-    /// Its id.
-    pub id: String,
-    /// The rule that matched.
-    pub rule_id: String,
-    /// The version of the rule.
-    pub rule_version: i64,
-    /// The rule's name when it matched.
-    pub rule_name: String,
-    /// EIP-155 chain id.
-    pub chain_id: i64,
-    /// Height of the block.
-    pub height: i64,
-    /// Hash of the block.
-    pub block_hash: Hash,
-    /// Time of the block, in seconds.
-    pub block_time: i64,
-    /// Which record matched.
-    pub record: Value,
-    /// Values by name.
-    pub facts: Value,
-    /// The message, plain text.
-    pub text: String,
-    /// Stretches of the text.
-    pub spans: Vec<AlertSpan>,
-    /// pending, confirmed, retracted.
-    pub state: String,
-}
-
-/// A stretch of an alert's text, in UTF-16 units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertSpan {
-    /// Where it starts.
-    pub offset: usize,
-    /// How long it is.
-    pub length: usize,
-    /// What it is.
-    pub kind: SpanKind,
-}
-
-/// What a stretch of text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum SpanKind {
-    /// To stand out.
-    Bold,
-    /// Verbatim.
-    Code,
+    pub alert: Option<Alert>,
 }
 
 /// How sending a parcel ended.

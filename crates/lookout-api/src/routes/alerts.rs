@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 use lookout_store::{AlertFilter, AlertState, Scope};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::body;
@@ -12,7 +12,7 @@ use crate::error::{ApiError, Code};
 use crate::extract::{UrlPath, UrlQuery};
 use crate::middleware::Visitor;
 use crate::page::{Items, PageQuery};
-use crate::provenance::{BlockName, rfc3339_millis, rfc3339_seconds};
+use crate::provenance::BlockName;
 use crate::state::Shared;
 
 /// An alert.
@@ -58,8 +58,12 @@ pub(crate) enum AlertStateName {
 }
 
 /// One match of a rule, and what became of it.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+///
+/// The same object is the `data` of the live stream's `alert` messages and of webhooks. The store
+/// writes it; this describes it for the document, and a test holds them together.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "only described, never made")]
 pub(crate) struct Alert {
     /// Its id; the same whenever the same block is matched.
     #[schema(example = "0198c0de-0000-7000-8000-000000000000")]
@@ -106,32 +110,6 @@ pub(crate) struct Alert {
     retracted_at: Option<String>,
 }
 
-impl TryFrom<lookout_store::Alert> for Alert {
-    type Error = ApiError;
-
-    fn try_from(alert: lookout_store::Alert) -> Result<Self, ApiError> {
-        Ok(Self {
-            id: alert.id,
-            state: alert.state.as_str(),
-            rule_id: alert.rule_id,
-            rule_version: alert.rule_version,
-            rule_name: alert.rule_name,
-            chain_id: alert.chain.0,
-            block: alert.block.into(),
-            block_time: rfc3339_seconds(alert.block_time)?,
-            record: alert.record,
-            occurrence: alert.occurrence,
-            text: alert.text,
-            spans: alert.spans,
-            facts: alert.facts,
-            confirms_at: alert.confirms_at,
-            created_at: rfc3339_millis(alert.created_at)?,
-            confirmed_at: alert.confirmed_at.map(rfc3339_millis).transpose()?,
-            retracted_at: alert.retracted_at.map(rfc3339_millis).transpose()?,
-        })
-    }
-}
-
 /// Your alerts
 ///
 /// Newest block first. Needs scope `alerts:read`.
@@ -168,8 +146,7 @@ pub(crate) async fn list(
         to: query.to.map(|text| seconds("to", &text)).transpose()?,
     };
     let alerts = state.store.list_alerts(caller.tenant(), &filter, &page).await?;
-    let items = alerts.into_iter().map(Alert::try_from).collect::<Result<_, _>>()?;
-    body::json_of(&Items::page(items, &page, |alert: &Alert| &alert.id))
+    body::json_of(&Items::page(alerts, &page, |alert| &alert.id))
 }
 
 /// An alert
@@ -190,8 +167,7 @@ pub(crate) async fn get(
         let shown: String = path.id.chars().take(80).collect();
         return Err(ApiError::new(Code::NotFound, format!("no alert `{shown}`")));
     }
-    let alert = state.store.get_alert(caller.tenant(), &path.id).await?;
-    body::json_of(&Alert::try_from(alert)?)
+    body::json_of(&state.store.get_alert(caller.tenant(), &path.id).await?)
 }
 
 /// A time of the URL in whole seconds; blocks have no finer one. Before 1970 there are no blocks.

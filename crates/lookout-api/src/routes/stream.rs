@@ -93,8 +93,8 @@ pub(crate) struct StreamQuery {
 /// * `heads` — `event: head` for a block that is on the chain from here on, `event: undo` for one
 ///   that no longer is.
 /// * `events` — `event: event` for each log, again with `removed: true` when its block is undone.
-/// * `alerts` — `event: alert` when an alert is confirmed or retracted, as it is then; one that
-///   changes twice at once is told in its newer state.
+/// * `alerts` — `event: alert` when an alert is confirmed or retracted: the object of
+///   `GET /v1/alerts/{id}` as it is then; one that changes twice at once is told in its newer state.
 ///
 /// Each message carries an `id` that stands for everything told so far, on all chains. Send it back
 /// as `Last-Event-ID` (browsers do) or `?cursor=` to go on where it was read: nothing is missing and

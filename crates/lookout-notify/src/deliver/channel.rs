@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookout_store::{
-    ChannelSettings, DeliveryKind, LeaseAsk, Leased, LeasedAlert, LeasedItem, LeasedParcel,
-    Outcome, SpanKind as StoredSpan, Store, StoreError, Turn,
+    ChannelSettings, DeliveryKind, LeaseAsk, Leased, LeasedItem, LeasedParcel, Outcome, Store,
+    StoreError, Turn,
 };
 use lookout_types::UnixMillis;
 
 use super::{Shared, backoff, meters};
-use crate::send::{
-    AlertSpan, AlertView, Item, Parcel, ParcelKind, Receipt, SendError, Sender, SpanKind,
-};
+use crate::send::{Item, Parcel, ParcelKind, Receipt, SendError, Sender};
 
 /// Parcels in a row before other channels get the task's place.
 const PARCELS_PER_TURN: usize = 50;
@@ -296,32 +294,6 @@ fn parcel(kind: DeliveryKind, reply_to: Option<String>, items: Vec<LeasedItem>) 
         DeliveryKind::Test => ParcelKind::Test,
     };
     let id = items.first().map(|item| item.delivery.clone()).unwrap_or_default();
-    let item = |item: LeasedItem| Item { delivery: item.delivery, alert: item.alert.map(view) };
+    let item = |item: LeasedItem| Item { delivery: item.delivery, alert: item.alert };
     Parcel { id, kind, items: items.into_iter().map(item).collect(), reply_to }
-}
-
-fn view(alert: LeasedAlert) -> AlertView {
-    let span = |span: lookout_store::AlertSpan| AlertSpan {
-        offset: span.offset,
-        length: span.length,
-        kind: match span.kind {
-            StoredSpan::Bold => SpanKind::Bold,
-            StoredSpan::Code => SpanKind::Code,
-        },
-    };
-    AlertView {
-        id: alert.id,
-        rule_id: alert.rule_id,
-        rule_name: alert.rule_name,
-        rule_version: alert.rule_version,
-        chain_id: alert.chain_id,
-        height: alert.height,
-        block_hash: alert.block_hash,
-        block_time: alert.block_time,
-        record: alert.record,
-        facts: alert.facts,
-        text: alert.text,
-        spans: alert.spans.into_iter().map(span).collect(),
-        state: alert.state,
-    }
 }

@@ -1,6 +1,8 @@
 //! One message for one item or for many: whole where it fits, shorter where it does not.
 
-use super::{AlertView, Item, Parcel, ParcelKind};
+use lookout_store::Alert;
+
+use super::{Item, Parcel, ParcelKind};
 
 /// What a test says.
 pub(crate) const TEST_TEXT: &str =
@@ -46,7 +48,7 @@ pub(crate) fn pieces(parcel: &Parcel, limit: usize, cost: impl Fn(&str) -> usize
 
 /// The first line of a message: for subjects and notifications.
 pub(crate) fn subject(parcel: &Parcel) -> String {
-    let of_one = |alert: &AlertView| match parcel.kind {
+    let of_one = |alert: &Alert| match parcel.kind {
         ParcelKind::Retraction => format!("Retracted: {}", name(alert)),
         _ => name(alert),
     };
@@ -78,11 +80,11 @@ fn text(item: &Item, kind: ParcelKind) -> String {
 }
 
 /// One alert in one line.
-fn line(alert: &AlertView) -> String {
-    format!("{}, chain {}, block {}", name(alert), alert.chain_id, alert.height)
+fn line(alert: &Alert) -> String {
+    format!("{}, chain {}, block {}", name(alert), alert.chain.0, alert.block.number)
 }
 
-fn name(alert: &AlertView) -> String {
+fn name(alert: &Alert) -> String {
     let line: String = clean(&alert.rule_name).replace(['\n', '\t'], " ");
     if line.trim().is_empty() {
         return "(unnamed rule)".to_owned();

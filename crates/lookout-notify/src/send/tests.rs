@@ -9,10 +9,10 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lookout_store::{SignatureScheme, SigningKey};
+use lookout_store::{AlertState, SignatureScheme, SigningKey};
 use lookout_test::Receiver;
 use lookout_test::receiver::Fault;
-use lookout_types::{FixedClock, Secret};
+use lookout_types::{BlockRef, ChainId, FixedClock, Hash, Secret};
 use serde_json::json;
 
 use super::*;
@@ -48,31 +48,35 @@ fn sender(settings: lookout_store::GuardSettings, names: Arc<FakeNames>) -> Webh
     Webhook::new(guard, Arc::new(FixedClock::at(NOW)))
 }
 
-fn alert(n: u64) -> AlertView {
-    AlertView {
+fn alert(n: u64) -> Alert {
+    Alert {
         id: format!("alert-{n}"),
         rule_id: "rule".into(),
         rule_name: "Large transfer".into(),
         rule_version: 3,
-        chain_id: 1,
-        height: 19_000_000,
-        block_hash: Hash([7; 32]),
+        chain: ChainId(1),
+        block: BlockRef { number: 19_000_000, hash: Hash([7; 32]) },
         block_time: 1_700_000_000,
         record: json!({ "log": 4 }),
+        occurrence: 1,
         facts: json!({ "value": "1500000" }),
         text: format!("Large transfer {n}"),
         spans: Vec::new(),
-        state: "confirmed".into(),
+        confirms_at: 19_000_003,
+        state: AlertState::Confirmed,
+        created_at: 1_700_000_001_000,
+        confirmed_at: Some(1_700_000_002_000),
+        retracted_at: None,
     }
 }
 
-fn parcel(kind: ParcelKind, alerts: impl IntoIterator<Item = Option<AlertView>>) -> Parcel {
+fn parcel(kind: ParcelKind, alerts: impl IntoIterator<Item = Option<Alert>>) -> Parcel {
     let items = alerts.into_iter().enumerate();
     let items = items.map(|(n, alert)| Item { delivery: format!("d{n}"), alert }).collect();
     Parcel { id: ID.into(), kind, items, reply_to: None }
 }
 
-fn one(alert: AlertView) -> Parcel {
+fn one(alert: Alert) -> Parcel {
     parcel(ParcelKind::Alert, [Some(alert)])
 }
 
@@ -121,20 +125,17 @@ async fn webhooks_arrive_signed_and_whole() {
         "type": "alert.confirmed",
         // Of the delivery, so that every try has the same body.
         "timestamp": "2025-10-09T08:53:20.123Z",
-        "data": {
-            "id": "alert-1", "state": "confirmed", "ruleId": "rule", "ruleName": "Large transfer",
-            "ruleVersion": 3, "chainId": 1, "height": 19_000_000,
-            "blockHash": format!("0x{}", "07".repeat(32)), "blockTime": "2023-11-14T22:13:20Z",
-            "record": { "log": 4 }, "facts": { "value": "1500000" }, "text": "Large transfer 1",
-        },
+        "data": alert(1),
     });
     assert_eq!(got.json(), expected);
-    send(parcel(ParcelKind::Retraction, [Some(alert(1))])).await.unwrap();
+    let retracted =
+        Alert { state: AlertState::Retracted, retracted_at: Some(1_700_000_003_000), ..alert(1) };
+    send(parcel(ParcelKind::Retraction, [Some(retracted.clone())])).await.unwrap();
     let got = receiver.journal().pop().unwrap().json();
-    assert_eq!(
-        (&got["type"], &got["data"]["state"]),
-        (&json!("alert.retracted"), &json!("retracted"))
-    );
+    assert_eq!((&got["type"], &got["data"]), (&json!("alert.retracted"), &json!(retracted)));
+    // A first message says what it said when it was first tried.
+    send(one(retracted)).await.unwrap();
+    assert_eq!(receiver.journal().pop().unwrap().json(), expected);
     send(parcel(ParcelKind::Test, [None])).await.unwrap();
     assert_eq!(receiver.journal().pop().unwrap().json()["type"], "channel.test");
     assert_eq!(webhook.items_max(&config), 1);

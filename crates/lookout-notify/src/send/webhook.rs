@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lookout_store::{ChannelConfig, ChannelSecrets};
+use lookout_store::{Alert, AlertState, ChannelConfig, ChannelSecrets};
 use lookout_types::{Clock, UnixMillis};
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::answer::{Answer, fetch, retry_after};
 use super::{
-    AlertView, Guard, Item, Pace, Parcel, ParcelKind, Receipt, SendError, Sender, digest,
-    signature, wrong_kind,
+    Guard, Pace, Parcel, ParcelKind, Receipt, SendError, Sender, digest, signature, wrong_kind,
 };
 
 /// How much of an answer is read: enough to say what was wrong.
@@ -104,22 +104,48 @@ fn judge(answer: &Answer, now: UnixMillis) -> Result<Receipt, SendError> {
     }
 }
 
+/// The body of a request, as Standard Webhooks suggests.
+#[derive(Serialize)]
+struct Body<T> {
+    #[serde(rename = "type")]
+    name: &'static str,
+    timestamp: String,
+    data: T,
+}
+
 /// The body; the same for every try, because the signature is over it and receivers compare.
 fn body(parcel: &Parcel, now: UnixMillis) -> Result<String, SendError> {
     let [item] = parcel.items.as_slice() else {
         return Err(SendError::refused("a webhook carries exactly one alert"));
     };
-    let (name, state) = match parcel.kind {
-        ParcelKind::Alert => ("alert.confirmed", "confirmed"),
-        ParcelKind::Retraction => ("alert.retracted", "retracted"),
-        ParcelKind::Test => ("channel.test", ""),
-    };
-    let data = match item {
-        Item { alert: Some(alert), .. } => data(alert, state)?,
-        Item { alert: None, .. } => json!({ "text": digest::TEST_TEXT }),
+    let name = match parcel.kind {
+        ParcelKind::Alert => "alert.confirmed",
+        ParcelKind::Retraction => "alert.retracted",
+        ParcelKind::Test => "channel.test",
     };
     let timestamp = time(created_at(&parcel.id).unwrap_or(now))?;
-    Ok(json!({ "type": name, "timestamp": timestamp, "data": data }).to_string())
+    let body = match &item.alert {
+        Some(alert) => {
+            serde_json::to_string(&Body { name, timestamp, data: told(alert, parcel.kind) })
+        }
+        None => {
+            let data = json!({ "text": digest::TEST_TEXT });
+            serde_json::to_string(&Body { name, timestamp, data })
+        }
+    };
+    body.map_err(|error| SendError::refused(format!("the alert cannot be written: {error}")))
+}
+
+/// The alert as it was when the delivery was made: whatever has become of it since is told by
+/// another.
+fn told(alert: &Alert, kind: ParcelKind) -> Alert {
+    let mut told = alert.clone();
+    match kind {
+        ParcelKind::Alert => (told.state, told.retracted_at) = (AlertState::Confirmed, None),
+        ParcelKind::Retraction => told.state = AlertState::Retracted,
+        ParcelKind::Test => {}
+    }
+    told
 }
 
 /// When the delivery was made: its id, a `UUIDv7`, begins with the time.
@@ -133,21 +159,4 @@ fn time(millis: UnixMillis) -> Result<String, SendError> {
     let time = Timestamp::from_millisecond(millis);
     time.map(|time| time.to_string())
         .map_err(|error| SendError::refused(format!("a time of the alert is none: {error}")))
-}
-
-fn data(alert: &AlertView, state: &str) -> Result<Value, SendError> {
-    Ok(json!({
-        "id": alert.id,
-        "state": state,
-        "ruleId": alert.rule_id,
-        "ruleName": alert.rule_name,
-        "ruleVersion": alert.rule_version,
-        "chainId": alert.chain_id,
-        "height": alert.height,
-        "blockHash": alert.block_hash.to_string(),
-        "blockTime": time(alert.block_time.saturating_mul(1000))?,
-        "record": alert.record,
-        "facts": alert.facts,
-        "text": alert.text,
-    }))
 }

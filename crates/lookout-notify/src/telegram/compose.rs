@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use lookout_store::{Alert, SpanKind};
+use lookout_types::{ChainId, Height};
+
 use super::text::{Styled, UNITS_MAX, cut, inert};
-use crate::send::{AlertView, Parcel, ParcelKind, SpanKind};
+use crate::send::{Parcel, ParcelKind};
 
 /// Rules named in a summary; the rest are counted.
 const RULES_SHOWN: usize = 20;
@@ -17,8 +20,7 @@ const BETWEEN: &str = "\n\n";
 
 /// Within Telegram's limits, never blank.
 pub(super) fn compose(parcel: &Parcel) -> Styled {
-    let alerts: Vec<&AlertView> =
-        parcel.items.iter().filter_map(|item| item.alert.as_ref()).collect();
+    let alerts: Vec<&Alert> = parcel.items.iter().filter_map(|item| item.alert.as_ref()).collect();
     let message = match parcel.kind {
         ParcelKind::Test => {
             let mut test = Styled::default();
@@ -33,7 +35,7 @@ pub(super) fn compose(parcel: &Parcel) -> Styled {
 }
 
 /// All texts one after the other, if they fit.
-fn joined(alerts: &[&AlertView]) -> Option<Styled> {
+fn joined(alerts: &[&Alert]) -> Option<Styled> {
     let mut message = Styled::default();
     for alert in alerts {
         if message.units() > 0 {
@@ -47,7 +49,7 @@ fn joined(alerts: &[&AlertView]) -> Option<Styled> {
     (!message.is_blank()).then_some(message)
 }
 
-fn whole(alert: &AlertView) -> Styled {
+fn whole(alert: &Alert) -> Styled {
     let mut message = Styled::of_alert(&alert.text, &alert.spans, UNITS_MAX);
     if message.is_blank() {
         message = Styled::default();
@@ -63,7 +65,7 @@ fn name(name: &str) -> String {
 }
 
 /// How many of which rule, the first of them, and where the rest is.
-fn summary(alerts: &[&AlertView]) -> Styled {
+fn summary(alerts: &[&Alert]) -> Styled {
     let mut message = Styled::default();
     message.push_as(&format!("{} alerts", grouped(alerts.len())), SpanKind::Bold);
     push_counts(&mut message, alerts);
@@ -72,7 +74,7 @@ fn summary(alerts: &[&AlertView]) -> Styled {
     message
 }
 
-fn push_counts(message: &mut Styled, alerts: &[&AlertView]) {
+fn push_counts(message: &mut Styled, alerts: &[&Alert]) {
     let mut counts: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for alert in alerts {
         counts.entry(&alert.rule_id).or_insert((0, &alert.rule_name)).0 += 1;
@@ -89,7 +91,7 @@ fn push_counts(message: &mut Styled, alerts: &[&AlertView]) {
     }
 }
 
-fn push_first_lines(message: &mut Styled, alerts: &[&AlertView]) {
+fn push_first_lines(message: &mut Styled, alerts: &[&Alert]) {
     for alert in alerts.iter().take(LINES_SHOWN) {
         message.push("\n");
         message.append(&line(alert));
@@ -103,7 +105,7 @@ fn push_first_lines(message: &mut Styled, alerts: &[&AlertView]) {
 
 /// One alert in one line. A message without a template begins with the rule's name, which alone would
 /// not tell alerts of a rule apart.
-fn line(alert: &AlertView) -> Styled {
+fn line(alert: &Alert) -> Styled {
     let whole = whole(alert);
     let first = whole.first_line(LINE_UNITS_MAX);
     if first.text() == name(&alert.rule_name) {
@@ -112,13 +114,13 @@ fn line(alert: &AlertView) -> Styled {
     first
 }
 
-fn retraction(alerts: &[&AlertView]) -> Styled {
+fn retraction(alerts: &[&Alert]) -> Styled {
     let mut message = Styled::default();
     message.push_as("Retracted", SpanKind::Bold);
     match alerts {
         [alert] => message.push(&format!(
             ": block {} of chain {} was undone, what this alert told is not on the chain.\n",
-            alert.height, alert.chain_id
+            alert.block.number, alert.chain.0
         )),
         _ => {
             message.push(&format!(
@@ -135,15 +137,20 @@ fn retraction(alerts: &[&AlertView]) -> Styled {
 }
 
 /// Which blocks alerts are about.
-fn blocks(alerts: &[&AlertView]) -> String {
-    let mut chains: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+fn blocks(alerts: &[&Alert]) -> String {
+    let mut chains: BTreeMap<ChainId, (Height, Height)> = BTreeMap::new();
     for alert in alerts {
-        let range = chains.entry(alert.chain_id).or_insert((alert.height, alert.height));
-        *range = (range.0.min(alert.height), range.1.max(alert.height));
+        let height = alert.block.number;
+        let range = chains.entry(alert.chain).or_insert((height, height));
+        *range = (range.0.min(height), range.1.max(height));
     }
     match chains.into_iter().collect::<Vec<_>>().as_slice() {
-        [(chain, (first, last))] if first == last => format!("Block {first} of chain {chain} was"),
-        [(chain, (first, last))] => format!("Blocks {first} to {last} of chain {chain} were"),
+        [(ChainId(chain), (first, last))] if first == last => {
+            format!("Block {first} of chain {chain} was")
+        }
+        [(ChainId(chain), (first, last))] => {
+            format!("Blocks {first} to {last} of chain {chain} were")
+        }
         _ => "Their blocks were".to_owned(),
     }
 }

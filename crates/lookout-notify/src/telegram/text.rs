@@ -2,9 +2,8 @@
 //!
 //! Nothing in it is markup, so nothing that it quotes can become any.
 
+use lookout_store::{AlertSpan, SpanKind};
 use serde_json::{Value, json};
-
-use crate::send::{AlertSpan, SpanKind};
 
 /// Longest text of a message, in UTF-16 units.
 pub(crate) const UNITS_MAX: usize = 4096;

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use lookout_types::{ChainId, Hash, UnixMillis};
+use lookout_types::{ChainId, UnixMillis};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::plan::{ActiveSilence, Candidate, CandidateAlert, Given, Told, plan};
 use super::settle::{IDS_PER_STATEMENT, change_in_chunks, values};
-use super::{LEASE_MS, Lease, LeaseAsk, Leased, LeasedAlert, LeasedItem, LeasedParcel, Leasing};
+use super::{LEASE_MS, Lease, LeaseAsk, Leased, LeasedItem, LeasedParcel, Leasing};
+use crate::alerts::{self, select_alerts};
 use crate::{DeliveryKind, Store, StoreError, pacing};
 
 /// Fewest rows looked at: where a parcel holds one delivery, silenced ones still go in bulk.
@@ -357,9 +358,7 @@ async fn load(
     chosen: &[&Candidate],
 ) -> Result<(Vec<LeasedItem>, Corrupt), StoreError> {
     let ids: Vec<&str> = chosen.iter().filter_map(|c| c.alert_id.as_deref()).collect();
-    let sql = "SELECT id, rule_id, rule_version, rule_name, chain_id, height, block_hash, \
-               block_time, record, facts, text, spans, state FROM alerts \
-               WHERE tenant_id = $1 AND id IN";
+    let sql = select_alerts!("WHERE tenant_id = $1 AND id IN");
     let mut found = HashMap::new();
     for row in by_ids(connection, sql, &[tenant], &ids).await? {
         let id: String = row.try_get("id").map_err(StoreError::database(LEASING))?;
@@ -368,7 +367,7 @@ async fn load(
     let (mut items, mut corrupt) = (Vec::with_capacity(chosen.len()), Vec::new());
     for candidate in chosen {
         let row = candidate.alert_id.as_ref().and_then(|id| found.get(id));
-        let alert = match row.map(read_alert).transpose() {
+        let alert = match row.map(alerts::read).transpose() {
             Ok(alert) => alert,
             Err(StoreError::Corrupt(reason)) => {
                 let reason = format!("its alert cannot be read: {reason}");
@@ -385,36 +384,4 @@ async fn load(
         });
     }
     Ok((items, corrupt))
-}
-
-fn read_alert(row: &AnyRow) -> Result<LeasedAlert, StoreError> {
-    let text = |column| row.try_get::<String, _>(column).map_err(StoreError::database(LEASING));
-    let number = |column| row.try_get::<i64, _>(column).map_err(StoreError::database(LEASING));
-    let id = text("id")?;
-    let bad = |what: &str, reason: String| {
-        StoreError::Corrupt(format!("{what} of alert `{id}`: {reason}"))
-    };
-    let hash: Vec<u8> = row.try_get("block_hash").map_err(StoreError::database(LEASING))?;
-    let hash = <[u8; 32]>::try_from(hash.as_slice())
-        .map_err(|_| bad("block hash", format!("{} bytes instead of 32", hash.len())))?;
-    let json = |column, what: &str| {
-        serde_json::from_str(&text(column)?).map_err(|e| bad(what, e.to_string()))
-    };
-    let (record, facts) = (json("record", "record")?, json("facts", "facts")?);
-    let spans = serde_json::from_str(&text("spans")?).map_err(|e| bad("spans", e.to_string()))?;
-    Ok(LeasedAlert {
-        rule_id: text("rule_id")?,
-        rule_version: number("rule_version")?,
-        rule_name: text("rule_name")?,
-        chain_id: number("chain_id")?,
-        height: number("height")?,
-        block_hash: Hash(hash),
-        block_time: number("block_time")?,
-        record,
-        facts,
-        text: text("text")?,
-        spans,
-        state: text("state")?,
-        id,
-    })
 }

@@ -3,7 +3,7 @@
 use lookout_types::ErrorKind;
 
 use super::Rig;
-use crate::{AlertPosition, Store};
+use crate::{AlertPosition, ChangedAlert, Store};
 
 suite!(memory, crate::suite::on_memory, [changes_are_read_in_order, nothing_is_passed_over]);
 suite!(file, crate::suite::on_file, [changes_are_read_in_order, nothing_is_passed_over]);
@@ -15,8 +15,9 @@ async fn told(store: &Store, mut after: AlertPosition, limit: u32) -> Vec<(Strin
     loop {
         let some = store.alerts_changed("acme", &after, limit).await.unwrap();
         let Some(last) = some.last() else { return all };
-        after = last.position.clone();
-        all.extend(some.into_iter().map(|alert| (alert.position.id, alert.state)));
+        after = last.position();
+        let pair = |told: ChangedAlert| (told.alert.id, told.alert.state.as_str().to_owned());
+        all.extend(some.into_iter().map(pair));
     }
 }
 
@@ -40,8 +41,8 @@ async fn changes_are_read_in_order(rig: &Rig) {
         assert_eq!(all, pairs(&[("b", "confirmed"), ("a", "retracted")]));
         assert_eq!(told(&store, after_a.clone(), limit).await, all);
     }
-    let read = &store.alerts_changed("acme", &start, 1).await.unwrap()[0];
-    assert_eq!((read.chain.0, read.height, read.block_time), (1, 7, 100));
+    let read = &store.alerts_changed("acme", &start, 1).await.unwrap()[0].alert;
+    assert_eq!((read.chain.0, read.block.number, read.block_time), (1, 7, 100));
     assert_eq!((read.text.as_str(), read.rule_id.as_str()), ("it happened", "r1"));
     let error = store.alerts_changed("acme", &start, 0).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);

@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::{NOW, Rig, on_file, on_memory, on_postgres};
 use crate::outbox::LEASE_MS;
 use crate::{
-    DeliveryKind, LeaseAsk, Leased, LeasedParcel, Outcome, Page, QueueDepth, SpanKind, Store,
-    TENANT_DEFAULT, TestAlert, Turn,
+    AlertState, DeliveryKind, LeaseAsk, Leased, LeasedParcel, Outcome, Page, QueueDepth, SpanKind,
+    Store, TENANT_DEFAULT, TestAlert, Turn,
 };
 
 suite!(
@@ -181,7 +181,7 @@ async fn what_is_due_goes_together(rig: &Rig) {
     assert_eq!((ids(&first), first.kind), (vec!["d1", "d2"], DeliveryKind::Alert));
     let alert = first.items[0].alert.as_ref().unwrap();
     assert_eq!((alert.text.as_str(), alert.spans[0].kind), ("text a1", SpanKind::Bold));
-    assert_eq!((alert.height, alert.record["log"].as_i64()), (5, Some(1)));
+    assert_eq!((alert.block.number, alert.record["log"].as_i64()), (5, Some(1)));
     assert_eq!(b.settle(&first, sent("m1")).await, 2);
     assert_eq!(b.row("d1").await, ("sent".into(), 1, 0, Some("m1".into()), None));
     assert_eq!(b.lease("c").await, Leased::Nothing);
@@ -342,7 +342,7 @@ async fn retractions_follow_their_alerts(rig: &Rig) {
     let parcel = b.parcel().await;
     assert_eq!((ids(&parcel), parcel.kind), (vec!["x1", "x2", "x3"], DeliveryKind::Retraction));
     assert_eq!(parcel.reply_to.as_deref(), Some("m7"));
-    assert_eq!(parcel.items[0].alert.as_ref().unwrap().state, "retracted");
+    assert_eq!(parcel.items[0].alert.as_ref().unwrap().state, AlertState::Retracted);
     assert_eq!(
         (b.state("d4").await, b.state("x4").await),
         ("cancelled".into(), "cancelled".into())

@@ -2,7 +2,6 @@
 
 use lookout_rules::{RuleDocument, RuleSource};
 use lookout_types::{Address, ChainId};
-use serde_json::Value;
 use sqlx::Row;
 
 use super::*;
@@ -397,7 +396,7 @@ pub(super) async fn alerts_are_found_by_what_they_are(rig: &Rig) {
     assert_eq!(alerts.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(), [&ids[3], &ids[2]]);
     let one = store.get_alert("acme", &ids[2]).await.unwrap();
     assert_eq!((one.block_time, one.state), (1_700_000_002, AlertState::Pending));
-    assert_eq!((&one.record, &one.spans), (&json!({"kind": "log"}), &Value::Array(vec![])));
+    assert_eq!((&one.record, &one.spans), (&json!({"kind": "log"}), &Vec::new()));
     for id in ["x", "01990000-0000-7000-8000-000000000000"] {
         let error = store.get_alert("acme", id).await.unwrap_err();
         assert_eq!(error.to_string(), format!("no alert `{id}`"));

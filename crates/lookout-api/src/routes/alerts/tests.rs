@@ -1,5 +1,9 @@
 //! Alerts over HTTP. What is in the table is tested with the store, which fills it.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use crate::testing::{TestApi, config};
 
 #[tokio::test]
@@ -27,4 +31,22 @@ async fn filters_are_checked() {
         let got = api.call(http::Method::GET, path, &headers, "").await;
         got.problem(403, "missing_scope");
     }
+}
+
+/// The store writes the object, the document describes it.
+#[tokio::test]
+async fn an_alert_is_what_the_document_says() {
+    let api = TestApi::start(config()).await;
+    let key = api.key("acme", "alerts:read").await;
+    let id = "0198c0de-0000-7000-8000-000000000000";
+    api.store.put_alert("acme", id, "r1", "confirmed").await.unwrap();
+    let path = format!("/v1/alerts/{id}");
+    let got = api.call(http::Method::GET, &path, &[("x-api-key", key.as_str())], "").await.json();
+    let document = api.get("/openapi.json").await.json();
+    let schema = &document["components"]["schemas"]["Alert"];
+    let names = |object: &Value| object.as_object().unwrap().keys().cloned().collect();
+    let members: BTreeSet<String> = names(&got);
+    assert_eq!(members, names(&schema["properties"]));
+    let list = &api.call(http::Method::GET, "/v1/alerts", &[("x-api-key", key.as_str())], "").await;
+    assert_eq!(list.json()["items"][0], got);
 }

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use lookout_store::ChangedAlert;
+use lookout_store::{Alert, ChangedAlert};
 use lookout_types::{Address, ChainId, Frame, Hash, Log, Step};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::cursor::{ChainAt, Cursor, mark_of};
 use crate::error::ApiError;
-use crate::provenance::{rfc3339_millis, rfc3339_seconds};
+use crate::provenance::rfc3339_seconds;
 use crate::routes::events::item::{EventItem, raw_item};
 
 /// What is to be told.
@@ -65,46 +65,6 @@ pub(crate) struct EventMessage<'a> {
     event: EventItem,
 }
 
-/// `event: alert`: an alert that was confirmed or retracted.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct AlertMessage<'a> {
-    /// Its id.
-    id: &'a str,
-    /// The rule that matched.
-    rule_id: &'a str,
-    /// The version of the rule.
-    rule_version: i64,
-    /// The name that the rule had.
-    rule_name: &'a str,
-    /// `confirmed` or `retracted`.
-    state: &'a str,
-    /// EIP-155 id of the chain.
-    chain_id: u64,
-    /// Height of the block.
-    block_number: u64,
-    /// Hash of the block.
-    block_hash: String,
-    /// Time of the block.
-    #[schema(format = DateTime)]
-    timestamp: String,
-    /// Which record of the block.
-    #[schema(value_type = Object)]
-    record: &'a serde_json::Value,
-    /// The message.
-    text: &'a str,
-    /// The values in the message by name.
-    #[schema(value_type = Object)]
-    facts: &'a serde_json::Value,
-    /// When the block was seen.
-    #[schema(format = DateTime)]
-    created_at: String,
-    /// When it was confirmed.
-    confirmed_at: Option<String>,
-    /// When it was retracted.
-    retracted_at: Option<String>,
-}
-
 /// One thing that a frame tells.
 enum Entry<'a> {
     Block,
@@ -128,7 +88,7 @@ impl Watched {
         self.events && address && (self.topic0.is_empty() || topic())
     }
 
-    fn wants_alert(&self, alert: &ChangedAlert) -> bool {
+    fn wants_alert(&self, alert: &Alert) -> bool {
         (self.rules.is_empty() || self.rules.contains(&alert.rule_id))
             && (!self.only_chains || self.chains.contains_key(&alert.chain))
     }
@@ -190,32 +150,15 @@ impl Watched {
     /// Writes an alert if it is to be told, and moves the cursor behind it.
     pub(super) fn alert(
         &self,
-        alert: &ChangedAlert,
+        told: &ChangedAlert,
         cursor: &mut Cursor,
         text: &mut String,
     ) -> Result<(), ApiError> {
-        cursor.alerts = Some(alert.position.clone());
-        if !self.wants_alert(alert) {
+        cursor.alerts = Some(told.position());
+        if !self.wants_alert(&told.alert) {
             return Ok(());
         }
-        let told = AlertMessage {
-            id: &alert.position.id,
-            rule_id: &alert.rule_id,
-            rule_version: alert.rule_version,
-            rule_name: &alert.rule_name,
-            state: &alert.state,
-            chain_id: alert.chain.0,
-            block_number: alert.height,
-            block_hash: alert.block_hash.to_string(),
-            timestamp: rfc3339_seconds(alert.block_time)?,
-            record: &alert.record,
-            text: &alert.text,
-            facts: &alert.facts,
-            created_at: rfc3339_millis(alert.created_at)?,
-            confirmed_at: alert.confirmed_at.map(rfc3339_millis).transpose()?,
-            retracted_at: alert.retracted_at.map(rfc3339_millis).transpose()?,
-        };
-        message("alert", cursor, &told, text)
+        message("alert", cursor, &told.alert, text)
     }
 }
 

@@ -110,7 +110,7 @@ pub(super) fn alerts(
                 signal.mark_unchanged();
                 let changed = store.alerts_changed(&tenant, &after, ALERTS_AT_ONCE).await;
                 let after = match &changed {
-                    Ok(alerts) => alerts.last().map(|alert| alert.position.clone()),
+                    Ok(alerts) => alerts.last().map(ChangedAlert::position),
                     Err(_) => Some(after.clone()),
                 };
                 if let Some(after) = after {

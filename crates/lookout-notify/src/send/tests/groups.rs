@@ -47,7 +47,7 @@ impl Scene {
 fn many(count: u64, text: &str) -> Parcel {
     let alerts = (0..count).map(|n| {
         let text = format!("{n} {text}");
-        Some(AlertView { rule_id: format!("r{}", n % 3), text, ..alert(n) })
+        Some(Alert { rule_id: format!("r{}", n % 3), text, ..alert(n) })
     });
     parcel(ParcelKind::Alert, alerts)
 }

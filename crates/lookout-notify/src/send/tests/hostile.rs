@@ -66,7 +66,7 @@ fn hostile() -> impl Strategy<Value = String> {
 }
 
 fn with(text: &str, name: &str, kind: ParcelKind) -> Parcel {
-    parcel(kind, [Some(AlertView { text: text.into(), rule_name: name.into(), ..alert(1) })])
+    parcel(kind, [Some(Alert { text: text.into(), rule_name: name.into(), ..alert(1) })])
 }
 
 /// What a person sees of a Discord message; `Err` says which markup is still alive in it. Written

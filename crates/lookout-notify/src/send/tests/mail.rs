@@ -26,8 +26,7 @@ pub(super) async fn mail(sender: &Email, parcel: &Parcel) -> Result<Receipt, Sen
 async fn a_mail_carries_many_alerts_under_one_stable_id() {
     let server = SmtpServer::start().await.unwrap();
     let sender = mail_sender(&server);
-    let alerts =
-        || (1..=3).map(|n| Some(AlertView { text: format!("Über {n}\n.dot"), ..alert(n) }));
+    let alerts = || (1..=3).map(|n| Some(Alert { text: format!("Über {n}\n.dot"), ..alert(n) }));
     let receipt = mail(&sender, &parcel(ParcelKind::Alert, alerts())).await.unwrap();
     let id = format!("<{ID}@example.com>");
     assert_eq!(receipt.message_id.as_deref(), Some(id.as_str()));

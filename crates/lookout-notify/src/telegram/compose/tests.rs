@@ -1,40 +1,45 @@
 //! What parcels look like, and that nothing in them can be more than text.
 
 use lookout_rules::MAX_MESSAGE_UNITS;
-use lookout_types::Hash;
+use lookout_store::{AlertSpan, AlertState};
+use lookout_types::{BlockRef, Hash};
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::super::text::{ENTITIES_MAX, Entity, units};
 use super::*;
-use crate::send::{AlertSpan, Item};
+use crate::send::Item;
 
-fn alert(rule: &str, text: &str, spans: &[(usize, usize, SpanKind)]) -> AlertView {
+fn alert(rule: &str, text: &str, spans: &[(usize, usize, SpanKind)]) -> Alert {
     let spans = spans.iter();
-    AlertView {
+    Alert {
         id: "a".into(),
         rule_id: rule.into(),
         rule_name: rule.into(),
         rule_version: 1,
-        chain_id: 137,
-        height: 10,
-        block_hash: Hash([0; 32]),
+        chain: ChainId(137),
+        block: BlockRef { number: 10, hash: Hash([0; 32]) },
         block_time: 0,
         record: Value::Null,
+        occurrence: 1,
         facts: Value::Null,
         text: text.into(),
-        spans: spans.map(|&(offset, length, kind)| AlertSpan { offset, length, kind }).collect(),
-        state: "confirmed".into(),
+        spans: spans.map(|&(offset, length, kind)| AlertSpan { kind, offset, length }).collect(),
+        confirms_at: 10,
+        state: AlertState::Confirmed,
+        created_at: 0,
+        confirmed_at: Some(0),
+        retracted_at: None,
     }
 }
 
-fn parcel(kind: ParcelKind, alerts: Vec<AlertView>) -> Parcel {
+fn parcel(kind: ParcelKind, alerts: Vec<Alert>) -> Parcel {
     let item = |alert| Item { delivery: "d".into(), alert: Some(alert) };
     let items = alerts.into_iter().map(item).collect();
     Parcel { id: "d".into(), kind, items, reply_to: None }
 }
 
-fn text_of(kind: ParcelKind, alerts: Vec<AlertView>) -> String {
+fn text_of(kind: ParcelKind, alerts: Vec<Alert>) -> String {
     compose(&parcel(kind, alerts)).text().to_owned()
 }
 

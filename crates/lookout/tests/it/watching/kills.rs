@@ -74,7 +74,7 @@ async fn a_server_that_is_killed_again_and_again_misses_nothing_and_repeats_noth
         let data = &body["data"];
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         told.insert((
-            text(&data["blockHash"]),
+            text(&data["block"]["hash"]),
             data["record"]["logIndex"].as_u64().unwrap(),
             text(&data["text"]),
         ));

@@ -12,6 +12,7 @@ mod kills;
 mod property;
 mod refusals;
 mod scene;
+mod shape;
 mod storm;
 mod stream;
 mod world;
