@@ -9,6 +9,7 @@
 
 pub mod anvil;
 pub mod app;
+pub mod authority;
 pub mod fleet;
 pub mod part;
 pub mod process;
@@ -22,6 +23,7 @@ pub mod token;
 
 pub use anvil::Anvil;
 pub use app::TestApp;
+pub use authority::Authority;
 pub use fleet::{Behaviour, FakeUpstream, Fleet};
 pub use receiver::Receiver;
 pub use replay::{Replay, ReplaySpec};

@@ -1,4 +1,7 @@
-//! A stand-in for a mail server: takes mail in clear on loopback, and keeps a journal.
+//! A stand-in for a mail server: takes mail on loopback, in clear, after STARTTLS or encrypted from the
+//! first byte, and keeps a journal of it, of logins, and of all that it heard in clear.
+
+mod session;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,20 +10,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Longest wait for mail that a test expects.
 const ARRIVE_WITHIN: Duration = Duration::from_secs(30);
-/// Longest line that it takes (RFC 5321 allows 1000 in a message).
-const LINE_BYTES_MAX: usize = 1000;
 
 /// A step of a mail's way at which the server can refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// `STARTTLS`, which it has offered.
+    StartTls,
     /// `MAIL FROM`.
     Mail,
     /// `RCPT TO`.
@@ -79,6 +81,29 @@ impl Mail {
     }
 }
 
+/// How a server encrypts.
+#[derive(Debug, Clone, Default)]
+pub enum Encryption {
+    /// Not at all, and it does not say that it could.
+    #[default]
+    None,
+    /// After STARTTLS, which it offers (RFC 3207).
+    StartTls(Arc<ServerConfig>),
+    /// From the first byte (RFC 8314).
+    Implicit(Arc<ServerConfig>),
+}
+
+/// Somebody who logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// As whom.
+    pub user: String,
+    /// With which password.
+    pub password: String,
+    /// Whether nobody on the way could read that.
+    pub encrypted: bool,
+}
+
 /// The stand-in, on a port of its own; it ends with this value.
 #[derive(Debug)]
 pub struct SmtpServer {
@@ -89,28 +114,42 @@ pub struct SmtpServer {
 
 #[derive(Debug)]
 struct State {
+    encryption: Encryption,
     refusals: Mutex<VecDeque<Refusal>>,
     journal: Mutex<Vec<Mail>>,
+    logins: Mutex<Vec<Login>>,
+    in_clear: Mutex<Vec<String>>,
     violations: Mutex<Vec<String>>,
     count: watch::Sender<usize>,
 }
 
 impl SmtpServer {
-    /// Starts one that takes everything.
+    /// Starts one that takes everything, in clear.
     ///
     /// # Errors
     /// When no port can be bound.
     pub async fn start() -> Result<Self> {
+        Self::encrypted(Encryption::None).await
+    }
+
+    /// Starts one that takes everything. It asks nobody to log in, and takes every login.
+    ///
+    /// # Errors
+    /// When no port can be bound.
+    pub async fn encrypted(encryption: Encryption) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
+            encryption,
             refusals: Mutex::default(),
             journal: Mutex::default(),
+            logins: Mutex::default(),
+            in_clear: Mutex::default(),
             violations: Mutex::default(),
             count: watch::Sender::new(0),
         });
         let token = CancellationToken::new();
-        tokio::spawn(accept(listener, Arc::clone(&state), token.clone()));
+        tokio::spawn(session::accept(listener, Arc::clone(&state), token.clone()));
         Ok(Self { address, state, _running: token.drop_guard() })
     }
 
@@ -132,6 +171,16 @@ impl SmtpServer {
     /// All mails that it took.
     pub fn journal(&self) -> Vec<Mail> {
         self.state.journal.lock().clone()
+    }
+
+    /// All logins.
+    pub fn logins(&self) -> Vec<Login> {
+        self.state.logins.lock().clone()
+    }
+
+    /// Every line that came in clear: what anybody on the way could have read.
+    pub fn in_clear(&self) -> Vec<String> {
+        self.state.in_clear.lock().clone()
     }
 
     /// What clients did that SMTP does not allow.
@@ -158,125 +207,4 @@ impl SmtpServer {
         };
         Ok(journal)
     }
-}
-
-async fn accept(listener: TcpListener, state: Arc<State>, token: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = token.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else { continue };
-        let state = Arc::clone(&state);
-        // A client that goes away in the middle is no concern of a stand-in.
-        let serve = async move { drop(converse(&state, stream).await) };
-        tokio::spawn(token.clone().run_until_cancelled_owned(serve));
-    }
-}
-
-/// One session.
-async fn converse(state: &State, stream: TcpStream) -> Result<()> {
-    stream.set_nodelay(true)?;
-    let (read, mut write) = stream.into_split();
-    let mut read = BufReader::new(read);
-    say(&mut write, "220 stand-in ESMTP").await?;
-    let mut mail = Mail { from: String::new(), to: Vec::new(), data: String::new() };
-    loop {
-        let Some(line) = line(state, &mut read).await? else { return Ok(()) };
-        let verb: String = line.chars().take(4).collect::<String>().to_ascii_uppercase();
-        let argument = line.split_once(':').map_or("", |(_, rest)| rest);
-        let address = argument.trim_start().split_once('>').map_or("", |(address, _)| address);
-        let address = address.trim_start_matches('<').to_owned();
-        let answer = match verb.as_str() {
-            "EHLO" => "250-stand-in\r\n250-8BITMIME\r\n250 SMTPUTF8".to_owned(),
-            "HELO" | "NOOP" => "250 ok".to_owned(),
-            "RSET" => {
-                (mail.from, mail.to) = (String::new(), Vec::new());
-                "250 ok".to_owned()
-            }
-            "MAIL" => {
-                mail.from = address;
-                refused(state, Step::Mail).unwrap_or_else(|| "250 ok".to_owned())
-            }
-            "RCPT" => {
-                let refused = refused(state, Step::Recipient);
-                if refused.is_none() {
-                    mail.to.push(address);
-                }
-                refused.unwrap_or_else(|| "250 ok".to_owned())
-            }
-            "DATA" => {
-                say(&mut write, "354 go on").await?;
-                mail.data = message(state, &mut read).await?;
-                match refused(state, Step::Data) {
-                    Some(answer) => answer,
-                    None => {
-                        state.journal.lock().push(mail.clone());
-                        state.count.send_modify(|count| *count += 1);
-                        "250 taken".to_owned()
-                    }
-                }
-            }
-            "QUIT" => {
-                say(&mut write, "221 bye").await?;
-                return Ok(());
-            }
-            _ => {
-                state.violations.lock().push(format!("unknown command {line:?}"));
-                "500 what".to_owned()
-            }
-        };
-        say(&mut write, &answer).await?;
-    }
-}
-
-/// The refusal of this mail, if it is at this step.
-fn refused(state: &State, step: Step) -> Option<String> {
-    let mut refusals = state.refusals.lock();
-    let is_here = refusals.front().is_some_and(|refusal| refusal.step == step);
-    if is_here { refusals.pop_front().map(|refusal| refusal.answer) } else { None }
-}
-
-async fn message(
-    state: &State,
-    read: &mut (impl AsyncBufReadExt + Unpin + Send),
-) -> Result<String> {
-    let mut data = String::new();
-    loop {
-        let Some(line) = line(state, read).await? else { bail!("the message broke off") };
-        if line == "." {
-            return Ok(data);
-        }
-        data.push_str(line.strip_prefix('.').unwrap_or(&line));
-        data.push_str("\r\n");
-    }
-}
-
-/// A line without its end; `None` at the end of the connection.
-async fn line(
-    state: &State,
-    read: &mut (impl AsyncBufReadExt + Unpin + Send),
-) -> Result<Option<String>> {
-    let mut bytes = Vec::new();
-    if read.read_until(b'\n', &mut bytes).await? == 0 {
-        return Ok(None);
-    }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let line = match text.strip_suffix("\r\n") {
-        Some(line) => line.to_owned(),
-        None => {
-            state.violations.lock().push(format!("a line without CRLF: {text:?}"));
-            text.trim_end_matches('\n').to_owned()
-        }
-    };
-    if line.len() > LINE_BYTES_MAX || line.contains('\r') {
-        state.violations.lock().push(format!("a line of {} bytes", line.len()));
-    }
-    Ok(Some(line))
-}
-
-async fn say(write: &mut OwnedWriteHalf, answer: &str) -> Result<()> {
-    // In one piece: two would wait for each other's acknowledgement.
-    write.write_all(format!("{answer}\r\n").as_bytes()).await?;
-    Ok(())
 }

@@ -1,14 +1,16 @@
 //! Mail over SMTP: plain text, one message for many alerts.
 
-use std::fmt;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
+use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use lookout_store::{ChannelConfig, ChannelSecrets};
@@ -41,7 +43,7 @@ pub enum SmtpTls {
     Implicit,
     /// Encrypted after STARTTLS, which must work; usually on port 587.
     StartTls,
-    /// In clear: for a relay on this machine.
+    /// In clear, the password included: for a relay on this machine.
     None,
 }
 
@@ -54,6 +56,8 @@ pub struct SmtpSettings {
     pub port: u16,
     /// How it is spoken to.
     pub tls: SmtpTls,
+    /// Certificates of authorities (PEM) that are trusted besides the system's.
+    pub authorities: Option<String>,
     /// The account, if it asks for one.
     pub user: Option<String>,
     /// Its password.
@@ -85,12 +89,11 @@ impl Email {
     /// # Errors
     /// [`SetupError::Mail`] when the sender's address or the host's name cannot be used.
     pub fn new(settings: &SmtpSettings, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        let SmtpSettings { host, port, tls, user, password, from } = settings;
+        let SmtpSettings { host, port, tls, user, password, from, .. } = settings;
         let failed =
             |reason: String| SetupError::Mail { from: from.clone(), host: host.clone(), reason };
         let mailbox: Mailbox = from.parse().map_err(|_| failed("no mail address".to_owned()))?;
-        let parameters =
-            || TlsParameters::new(host.clone()).map_err(|error| failed(error.to_string()));
+        let parameters = || parameters(settings).map_err(|error| failed(error.to_string()));
         let tls = match tls {
             SmtpTls::Implicit => Tls::Wrapper(parameters()?),
             SmtpTls::StartTls => Tls::Required(parameters()?),
@@ -178,6 +181,15 @@ impl Sender for Email {
     }
 }
 
+/// What a server must show: a certificate for its name, from an authority that is trusted.
+fn parameters(settings: &SmtpSettings) -> Result<TlsParameters, smtp::Error> {
+    let mut builder = TlsParameters::builder(settings.host.clone());
+    if let Some(authorities) = &settings.authorities {
+        builder = builder.add_root_certificate(Certificate::from_pem(authorities.as_bytes())?);
+    }
+    builder.build()
+}
+
 /// One line: no character of it can begin another header.
 fn subject_line(parcel: &Parcel) -> String {
     let subject = subject(parcel);
@@ -201,7 +213,10 @@ fn system_time(now: UnixMillis) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(now).unwrap_or(0))
 }
 
-fn judge(error: &lettre::transport::smtp::Error) -> SendError {
+fn judge(error: &smtp::Error) -> SendError {
+    if let Some(reason) = insecure(error) {
+        return SendError::retry(format!("the mail server is not sent to: {reason}"));
+    }
     let told: String = error
         .to_string()
         .chars()
@@ -217,4 +232,43 @@ fn judge(error: &lettre::transport::smtp::Error) -> SendError {
         return SendError::retry("the mail server did not answer in time");
     }
     SendError::retry(format!("the mail server did not take it: {told}"))
+}
+
+/// Why a connection is not safe; nothing goes out on such a one, neither a password nor mail. All of
+/// it can be mended by the operator, so that another try makes sense.
+fn insecure(error: &smtp::Error) -> Option<String> {
+    if error.is_client() && error.to_string().contains("STARTTLS is not supported") {
+        return Some("it offers no STARTTLS, which `email.tls` asks for".to_owned());
+    }
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let wrapped = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = wrapped.and_then(|error| error.downcast_ref::<rustls::Error>());
+        if let Some(error) = tls.or_else(|| inner.downcast_ref()) {
+            return Some(untrusted(error));
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+/// What is wrong, without the names of the operator's servers.
+fn untrusted(error: &rustls::Error) -> String {
+    use rustls::{CertificateError as Bad, Error};
+    match error {
+        Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            "its certificate is of no authority that is trusted; `email.ca_file` adds one".into()
+        }
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "its certificate is for another name than `email.host`".into()
+        }
+        Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            "its certificate has expired".into()
+        }
+        Error::InvalidCertificate(other) => format!("its certificate is not valid ({other})"),
+        Error::InvalidMessage(_) => {
+            "it does not speak TLS; `email.tls` must fit `email.port`".into()
+        }
+        other => format!("no encryption could be agreed on ({other})"),
+    }
 }

@@ -3,6 +3,7 @@
 mod groups;
 mod hostile;
 mod mail;
+mod mail_tls;
 
 use std::collections::HashMap;
 use std::io;

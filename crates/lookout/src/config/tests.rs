@@ -317,6 +317,7 @@ const FILE_MISTAKES: &[(&str, &str)] = &[
         "[email]\ntls = \"ssl\"",
         "lookout.toml:2:1: email.tls: `ssl` is not one of `starttls` `tls` `none`",
     ),
+    ("[email]\nca_file = \"/dev/null\"", "lookout.toml:2:1: email.ca_file: `/dev/null` is empty"),
     (
         "[webhooks]\nallow_http = 1",
         "lookout.toml:2:1: webhooks.allow_http: expected true or false, not an integer",

@@ -1,8 +1,13 @@
 //! `[bus]`, `[warehouse]`, `[telegram]`, `[email]`, `[webhooks]`: what watching chains needs.
 
+use std::str::FromStr;
+
 use lookout_bus::BusUrl;
 use lookout_types::Secret;
 use lookout_warehouse::WarehouseUrl;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::endpoint::Endpoint;
 use super::section::{Check, section};
@@ -59,6 +64,9 @@ section! {
         port: u32 = 587,
         /// How the connection is encrypted.
         tls: MailTls = MailTls::StartTls,
+        /// File with certificates (PEM) of authorities that are trusted besides the system's, for a
+        /// server whose certificate an authority of your own has signed.
+        ca_file: Option<FromFile<Authorities>> = None,
         /// User to log in as; without it there is no login.
         user: Option<String> = None,
         /// Password of the user.
@@ -77,8 +85,25 @@ word_setting! {
         StartTls = "starttls",
         /// Encrypted from the start.
         Tls = "tls",
-        /// Never; for a relay on this machine.
+        /// Never, the password included; for a relay on this machine.
         None = "none",
+    }
+}
+
+/// Certificates of authorities, as PEM; at least one.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Authorities(pub(crate) String);
+
+impl FromStr for Authorities {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const NONE: &str = "no certificates of authorities in PEM form";
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+            roots.add(certificate.map_err(|_| NONE)?).map_err(|_| NONE)?;
+        }
+        if roots.is_empty() { Err(NONE) } else { Ok(Self(text.to_owned())) }
     }
 }
 

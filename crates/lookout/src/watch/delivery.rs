@@ -68,6 +68,7 @@ fn senders(settings: &Settings) -> SenderSettings {
             MailTls::Tls => SmtpTls::Implicit,
             MailTls::None => SmtpTls::None,
         },
+        authorities: email.ca_file.as_ref().map(|file| file.value.0.clone()),
         user: email.user.clone(),
         password: email.secret().cloned(),
         from: email.from.clone().unwrap_or_default(),

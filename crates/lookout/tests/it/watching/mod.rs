@@ -9,6 +9,7 @@ mod hostile;
 mod instances;
 mod jobs;
 mod kills;
+mod mail;
 mod property;
 mod refusals;
 mod scene;
