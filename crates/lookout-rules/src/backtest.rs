@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use lookout_abi::DecodeError;
 use lookout_types::{BlockRef, ChainId, Frame, Height, UnixSeconds};
 
 use crate::error::EvalError;
@@ -84,7 +85,22 @@ pub struct BacktestReport {
     /// What they would have met, by kind of channel.
     pub paces: Vec<Pace>,
     /// Records on which the rule had no answer, by reason.
-    pub failures: Vec<(EvalError, u64)>,
+    pub failures: Vec<Unanswered>,
+}
+
+/// Records on which a rule had no answer, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The reason.
+    pub error: EvalError,
+    /// How many records.
+    pub count: u64,
+    /// The height of the newest.
+    pub height: Height,
+    /// The newest.
+    pub record: RecordKey,
+    /// Why it does not decode, if that is the reason.
+    pub decode: Option<Arc<DecodeError>>,
 }
 
 /// A backtest under way.
@@ -102,7 +118,7 @@ pub struct Backtest {
     days: BTreeMap<u64, u64>,
     minute: (u64, u64),
     clocks: Vec<(Pace, Clock)>,
-    failures: BTreeMap<EvalError, u64>,
+    failures: BTreeMap<EvalError, Unanswered>,
     report: BacktestReport,
 }
 
@@ -179,11 +195,28 @@ impl Backtest {
         Ok(())
     }
 
+    fn fail(
+        &mut self,
+        error: EvalError,
+        count: u64,
+        (height, record): (Height, RecordKey),
+        decode: Option<Arc<DecodeError>>,
+    ) {
+        let before = self.failures.get(&error).map_or(0, |before| before.count);
+        let count = before.saturating_add(count);
+        self.failures.insert(error, Unanswered { error, count, height, record, decode });
+    }
+
     fn take(&mut self, frame: &Frame) -> Result<(), WindowError> {
         let height = frame.block.number;
         let stepped = self.matcher.step(frame, &[])?;
-        for failure in stepped.failures {
-            *self.failures.entry(failure.error).or_default() += failure.count;
+        // What does not decode comes once more, with the rule that it concerns.
+        for failure in stepped.failures.into_iter().filter(|failure| failure.decode.is_none()) {
+            self.fail(failure.error, failure.count, (height, failure.first), None);
+        }
+        for failure in stepped.undecodable {
+            let (error, place) = (EvalError::Undecodable, (height, failure.last));
+            self.fail(error, failure.count, place, Some(failure.error));
         }
         let found = stepped.matches.len() as u64;
         for one in stepped.matches {
@@ -244,7 +277,7 @@ impl Backtest {
         BacktestReport {
             days: self.days.into_iter().collect(),
             paces: self.clocks.into_iter().map(|(pace, _)| pace).collect(),
-            failures: self.failures.into_iter().collect(),
+            failures: self.failures.into_values().collect(),
             ..self.report
         }
     }

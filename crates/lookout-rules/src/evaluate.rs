@@ -1,5 +1,7 @@
 //! Evaluates a frame: which rules match which of its records.
 
+mod undecodable;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,6 +11,9 @@ use lookout_types::{
 };
 use ruint::aliases::U256;
 
+pub use self::undecodable::Undecodable;
+
+use self::undecodable::Broken;
 use crate::access::MAX_JOINED;
 use crate::error::EvalError;
 use crate::eval;
@@ -115,6 +120,8 @@ pub struct Evaluation {
     pub contributions: Vec<Contribution>,
     /// Counted errors, by rule.
     pub failures: Vec<Failure>,
+    /// The failures to decode again, each for every rule that it concerns; by rule.
+    pub undecodable: Vec<Undecodable>,
     /// How many rules were looked at, over all records: what the index could not exclude.
     pub candidates: u64,
 }
@@ -162,6 +169,7 @@ struct Run<'a> {
     frame: &'a Frame,
     evaluation: Evaluation,
     failures: BTreeMap<FailureKey, Failure>,
+    broken: Broken<'a>,
 }
 
 /// A record while its groups are evaluated.
@@ -172,10 +180,12 @@ struct Current<'a> {
 
 impl<'a> Run<'a> {
     fn new(rules: &'a RuleSet, frame: &'a Frame) -> Self {
-        Self { rules, frame, evaluation: Evaluation::default(), failures: BTreeMap::new() }
+        let (evaluation, failures) = (Evaluation::default(), BTreeMap::new());
+        Self { rules, frame, evaluation, failures, broken: Broken::default() }
     }
 
     fn finish(mut self) -> Evaluation {
+        self.evaluation.undecodable = self.broken.of_rules(self.rules);
         self.evaluation.failures = self.failures.into_values().collect();
         self.evaluation
     }
@@ -267,7 +277,10 @@ impl<'a> Run<'a> {
                     self.layout(layout, Current { record, view });
                 }
                 Ok(Decoded::OtherRecord) => {}
-                Err(error) => self.fail(None, EvalError::Undecodable, record, Some(error)),
+                Err(error) => {
+                    self.fail(None, EvalError::Undecodable, record, Some(error.clone()));
+                    self.broken.add(key, &layout.layout, record, error);
+                }
             }
         }
     }

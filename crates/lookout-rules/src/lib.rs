@@ -26,14 +26,14 @@ mod types;
 mod view;
 mod window;
 
-pub use backtest::{Backtest, BacktestReport, ChannelPace, Pace, Sample};
+pub use backtest::{Backtest, BacktestReport, ChannelPace, Pace, Sample, Unanswered};
 pub use document::{
     DurationS, MAX_CHANNELS, MAX_CONFIRMATIONS, RuleDocument, RuleSource, WatchDocument,
     WatchedAssetDocument, WindowDocument, builtin_abi,
 };
 pub use error::{EvalError, Part, RuleError};
 pub use evaluate::{
-    BalanceReading, Contribution, Evaluation, Failure, Match, RecordKey, evaluate,
+    BalanceReading, Contribution, Evaluation, Failure, Match, RecordKey, Undecodable, evaluate,
     evaluate_balances,
 };
 pub use import::{

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lookout_types::{ChainId, Frame, Height, OddLog, Step, transfers};
 
-use crate::evaluate::{BalanceReading, Failure, Match, evaluate, evaluate_balances};
+use crate::evaluate::{BalanceReading, Failure, Match, Undecodable, evaluate, evaluate_balances};
 use crate::index::RuleSet;
 use crate::rule::{Rule, RuleId};
 use crate::window::{WindowError, WindowState};
@@ -52,6 +52,9 @@ pub struct Stepped {
     pub matches: Vec<Match>,
     /// Records without an answer, counted together by rule and error.
     pub failures: Vec<Failure>,
+    /// Records that do not decode, for each rule that they concern; the failures have them without a
+    /// rule.
+    pub undecodable: Vec<Undecodable>,
     /// Logs that look like transfers but do not decode as one.
     pub odd: Vec<OddLog>,
     /// How many rules were looked at, over all records.
@@ -154,8 +157,13 @@ impl Matcher {
             found.matches.extend(matches);
             found.failures.extend(failures);
         }
-        let (matches, failures) = (found.matches, found.failures);
-        Ok(Stepped { matches, failures, odd: moved.odd, candidates: found.candidates })
+        Ok(Stepped {
+            matches: found.matches,
+            failures: found.failures,
+            undecodable: found.undecodable,
+            odd: moved.odd,
+            candidates: found.candidates,
+        })
     }
 
     fn undo(&mut self, frame: &Frame) -> Result<(), WindowError> {

@@ -449,7 +449,10 @@ fn logs_that_do_not_fit_are_counted_where_they_should_fit_and_passed_where_not()
         let mut rules = RuleSet::new();
         rules.insert(compile(spec(watch, "")));
         let found = evaluate(&rules, &frame, &[]);
-        (found.matches.len(), found.failures.iter().map(|failure| failure.count).sum::<u64>())
+        let failures = found.failures.iter().map(|failure| failure.count).sum::<u64>();
+        let of_rule = found.undecodable.iter().map(|failure| failure.count).sum::<u64>();
+        assert_eq!(of_rule, failures);
+        (found.matches.len(), failures)
     };
     // On any contract the other `Transfer` is another event; only the short one is broken.
     assert_eq!(run(of(&ABI, vec![])), (0, 1));
@@ -462,6 +465,52 @@ fn logs_that_do_not_fit_are_counted_where_they_should_fit_and_passed_where_not()
         addresses: vec![address(0xaa)],
     };
     assert_eq!(run(whisper), (0, 0));
+}
+
+#[test]
+fn a_log_that_does_not_decode_counts_once_for_each_rule_on_its_event() {
+    let broken = |emitter: u8, bytes: &'static [u8], log_index| Log {
+        address: address(emitter),
+        data: Bytes::from_static(bytes),
+        log_index,
+        ..log("Said", &[word(1), word(2)], &[])
+    };
+    let logs = vec![
+        broken(0xaa, &[0; 3], 1),
+        broken(0xbb, &[0; 40], 2),
+        transfer_log(1, 2, U256::ZERO),
+        broken(0xcc, &[0; 5], 4),
+    ];
+    let of = |event: &str, addresses: Vec<Address>| Watch::Event {
+        abi: ABI.clone(),
+        event: event.to_owned(),
+        addresses,
+    };
+    let said = |addresses| of("Said", addresses);
+    let mut rules = RuleSet::new();
+    let some = vec![address(0xaa), address(0xbb)];
+    for (id, watch, condition) in [
+        (1, said(vec![]), ""),
+        // Reached by several ways, and with a bound that none of the logs could meet.
+        (2, said(some), "text == \"a\" || text == \"b\" || size(numbers) > 3"),
+        (3, said(vec![address(0xdd)]), ""),
+        (4, of("Transfer", vec![]), ""),
+        (5, said(vec![address(0xcc)]), ""),
+    ] {
+        rules.insert(compile(RuleSpec { id: RuleId(id), ..spec(watch, condition) }));
+    }
+    let found = evaluate(&rules, &frame(logs), &[]);
+    let at = |record| match record {
+        RecordKey::Log { log_index, .. } => log_index,
+        other => panic!("{other:?}"),
+    };
+    let told: Vec<_> =
+        found.undecodable.iter().map(|each| (each.rule.0, each.count, at(each.last))).collect();
+    assert_eq!(told, [(1, 3, 4), (2, 2, 2), (5, 1, 4)]);
+    let reason = found.undecodable[0].error.to_string();
+    assert!(reason.contains("5 bytes"), "{reason}");
+    // Without a rule, for the meters: once for each way in which rules read the log.
+    assert_eq!(found.failures.iter().filter(|failure| failure.rule.is_some()).count(), 0);
 }
 
 /// Every rule on every record, without an index.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use lookout_rules::BacktestReport;
+use lookout_rules::{BacktestReport, Unanswered};
 use lookout_types::Height;
 
 use super::Compiled;
@@ -58,8 +58,10 @@ pub(super) fn of_run(name: &str, range: &RangeInclusive<Height>, ran: &BacktestR
         )
         .unwrap_or_default();
     }
-    for (error, count) in &ran.failures {
-        writeln!(out, "  no answer for {count} records: {error}").unwrap_or_default();
+    for Unanswered { error, count, decode, .. } in &ran.failures {
+        let newest = decode.as_ref().map(|decode| format!("; the newest: {decode}"));
+        let newest = newest.unwrap_or_default();
+        writeln!(out, "  no answer for {count} records: {error}{newest}").unwrap_or_default();
     }
     out
 }

@@ -146,7 +146,7 @@ pub(crate) struct Failure {
     count: u64,
     /// Height of the newest.
     last_height: u64,
-    /// The newest.
+    /// The newest; with a `decodeError` where it does not decode.
     #[schema(value_type = Object)]
     last_record: serde_json::Value,
 }

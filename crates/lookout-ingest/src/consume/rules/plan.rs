@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lookout_rules::{Failure, Match, Matcher, RecordKey, Stepped};
+use lookout_rules::{EvalError, Failure, Match, Matcher, RecordKey, Stepped, Undecodable};
 use lookout_store::{
     AlertKey, NewAlert, NewRuleFailure, TakenUp, WatchCommit, WatchStep, WatchedBlock,
 };
@@ -67,6 +67,7 @@ impl Plan {
         }
         let height = frame.block.number;
         self.failures.extend(stepped.failures.iter().filter_map(|each| failure(each, height)));
+        self.failures.extend(stepped.undecodable.iter().map(|each| undecodable(each, height)));
         if self.failures.len() > ALERTS_MAX {
             self.merge_failures();
         }
@@ -154,8 +155,8 @@ fn alert(frame: &Frame, found: &Match, matcher: &Matcher) -> Option<NewAlert> {
     })
 }
 
-/// A failure of one rule. What fails for all rules on a record belongs to no owner: it is counted
-/// by the meters alone.
+/// A failure of one rule. What fails for all rules on a record is for the meters; what does not
+/// decode comes once more for each rule.
 fn failure(failure: &Failure, height: Height) -> Option<NewRuleFailure> {
     let (rule, rule_version) = failure.rule?;
     Some(NewRuleFailure {
@@ -166,4 +167,17 @@ fn failure(failure: &Failure, height: Height) -> Option<NewRuleFailure> {
         height,
         record: record::json(&failure.first),
     })
+}
+
+/// One reason for all that does not decode, so that a chain cannot make up new ones without end; what
+/// exactly was wrong is told of the newest.
+fn undecodable(undecodable: &Undecodable, height: Height) -> NewRuleFailure {
+    NewRuleFailure {
+        rule_id: undecodable.rule.to_string(),
+        rule_version: undecodable.version,
+        reason: EvalError::Undecodable.to_string(),
+        count: undecodable.count,
+        height,
+        record: record::undecoded(&undecodable.last, &undecodable.error),
+    }
 }

@@ -1,5 +1,6 @@
 //! Which record of a block: as JSON for people, and as bytes for ids.
 
+use lookout_abi::DecodeError;
 use lookout_rules::RecordKey;
 use lookout_types::Asset;
 use serde::Serialize;
@@ -14,9 +15,22 @@ enum RecordJson {
     Block {},
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Undecoded {
+    #[serde(flatten)]
+    record: RecordJson,
+    decode_error: String,
+}
+
 /// The record as a JSON object.
 pub(super) fn json(record: &RecordKey) -> String {
-    let json = match *record {
+    // Strings and numbers always have a JSON form.
+    serde_json::to_string(&of(record)).unwrap_or_default()
+}
+
+fn of(record: &RecordKey) -> RecordJson {
+    match *record {
         RecordKey::Log { transaction, log_index } => {
             RecordJson::Log { transaction: transaction.to_string(), log_index }
         }
@@ -30,8 +44,12 @@ pub(super) fn json(record: &RecordKey) -> String {
             RecordJson::Balance { account: account.to_string(), asset: asset_text(&asset) }
         }
         RecordKey::Block => RecordJson::Block {},
-    };
-    // Strings and numbers always have a JSON form.
+    }
+}
+
+/// A record that does not decode, with the reason, as the events route has it.
+pub(super) fn undecoded(record: &RecordKey, error: &DecodeError) -> String {
+    let json = Undecoded { record: of(record), decode_error: error.to_string() };
     serde_json::to_string(&json).unwrap_or_default()
 }
 

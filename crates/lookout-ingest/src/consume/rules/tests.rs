@@ -163,6 +163,44 @@ async fn a_version_that_does_not_compile_is_a_visible_failure() {
 }
 
 #[tokio::test]
+async fn what_does_not_decode_is_counted_once_for_each_rule_on_its_event() {
+    let mut rig = watching("value > 5", 0, json!({})).await;
+    rig.rule(2, 0, &[]).await;
+    rig.version(2, 1, Some(&document("value > 500", json!({})))).await;
+    let failures = "SELECT count || ' ' || last_height || ' ' || reason || ' ' || last_record \
+                    FROM rule_failures ORDER BY rule_id";
+    let check = async |count: u32, height: u32, log: u32| {
+        let rows = rig.column(failures).await;
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        let start = format!("{count} {height} the record does not decode by the rule's ABI {{");
+        let end = format!(
+            r#","logIndex":{log},"decodeError":"argument `value` reaches beyond the 3 bytes of data"}}"#
+        );
+        assert!(rows.iter().all(|row| row.starts_with(&start) && row.ends_with(&end)), "{rows:?}");
+    };
+    let (consumer, mut chain) = (rig.consumer(), Chain::default());
+    chain.mine(12, &[9, 600]);
+    chain.spoil();
+    feed(&consumer, &chain).await;
+    check(2, 1, 1).await;
+    // Another consumer goes on from what is committed.
+    chain.mine(12, &[9]);
+    let consumer = rig.consumer();
+    feed(&consumer, &chain).await;
+    check(2, 1, 1).await;
+    assert_eq!(rig.states().await, ["2 confirmed"]);
+    // A running total: the undone block takes nothing back.
+    chain.undo(2);
+    chain.mine(12, &[9]);
+    chain.spoil();
+    feed(&consumer, &chain).await;
+    check(3, 1, 0).await;
+    consumer.reset(CHAIN).await.unwrap();
+    feed(&consumer, &chain).await;
+    check(3, 1, 0).await;
+}
+
+#[tokio::test]
 async fn deleted_rules_and_channels_are_not_told() {
     let mut rig = watching("value > 5", 1, json!({})).await;
     rig.rule(2, 1, &[901]).await;

@@ -113,7 +113,19 @@ async fn logs_that_do_not_decode_are_counted_and_stop_nothing() {
     scene.settled(&app).await;
     let alerts = all(&app, &format!("/v1/alerts?rule={words}")).await;
     assert_eq!(alerts.len(), 1, "{alerts:?}");
-    // Of all rules on the event, so that one such log costs the same however many there are.
+    let saved = app.get(&format!("/v1/rules/{words}")).await.json();
+    let failures = saved["failures"].clone();
+    assert_eq!(failures.as_array().unwrap().len(), 1, "{saved}");
+    assert_eq!((&failures[0]["count"], &failures[0]["lastHeight"]), (&json!(2), &json!(6)));
+    assert_eq!(failures[0]["reason"], "the record does not decode by the rule's ABI");
+    let newest = &failures[0]["lastRecord"];
+    assert_eq!((&newest["kind"], &newest["logIndex"]), (&json!("log"), &json!(1)), "{newest}");
+    assert!(newest["decodeError"].as_str().unwrap().contains("`words`"), "{newest}");
+    // A backtest over the same block says the same.
+    let body = json!({"from": 6, "to": 6});
+    let tried = app.post(&format!("/v1/rules/{words}/backtest"), &body).await.json();
+    assert_eq!(tried["failures"], failures);
+    // The meters count a log once, however many rules watch its event.
     let counted = app.get("/metrics").await.text();
     let counted: Vec<&str> =
         counted.lines().filter(|line| line.starts_with("lookout_rules_failures_total{")).collect();

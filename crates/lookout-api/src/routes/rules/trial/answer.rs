@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
 use lookout_chain::Chain;
 use lookout_rules::{
-    Pace, RecordKey, Rule, RuleError, RuleSource, Sample, SpanKind, Watch, WatchedAsset,
+    Pace, RecordKey, Rule, RuleError, RuleSource, Sample, SpanKind, Unanswered, Watch, WatchedAsset,
 };
 use lookout_types::{Address, Height};
 use serde::Serialize;
@@ -179,14 +179,32 @@ pub(crate) struct ChannelLoad {
     longest_wait_seconds: u64,
 }
 
-/// Records without an answer.
+/// Records without an answer, as a saved rule has its failures.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Reason {
     /// Why.
     #[schema(example = "division by zero")]
     reason: String,
     /// How many.
     count: u64,
+    /// Height of the newest.
+    last_height: u64,
+    /// The newest; with a `decodeError` where it does not decode.
+    #[schema(value_type = Object)]
+    last_record: serde_json::Value,
+}
+
+impl Reason {
+    fn of(failure: Unanswered) -> Result<Self, ApiError> {
+        let record = TrialRecord::from(failure.record);
+        let mut last_record = serde_json::to_value(record).map_err(ApiError::internal)?;
+        if let Some(error) = failure.decode {
+            last_record["decodeError"] = error.to_string().into();
+        }
+        let reason = failure.error.to_string();
+        Ok(Self { reason, count: failure.count, last_height: failure.height, last_record })
+    }
 }
 
 impl CheckAnswer {
@@ -265,9 +283,7 @@ impl BacktestAnswer {
             alerts_per_day: days.collect::<Result<_, ApiError>>()?,
             peak_per_minute: report.peak_per_minute,
             channels: report.paces.into_iter().map(ChannelLoad::of).collect(),
-            failures: reasons
-                .map(|(error, count)| Reason { reason: error.to_string(), count })
-                .collect(),
+            failures: reasons.map(Reason::of).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -219,6 +219,14 @@ impl Chain {
         self.branch.push(block);
     }
 
+    /// Cuts the logs of the newest frame, so that they do not decode.
+    pub(super) fn spoil(&mut self) {
+        let frame = Arc::make_mut(self.frames.last_mut().unwrap());
+        for log in &mut frame.logs {
+            log.data.truncate(3);
+        }
+    }
+
     /// Takes blocks off the top; gives them lowest first.
     pub(super) fn undo(&mut self, depth: usize) -> Vec<Block> {
         let gone = self.branch.split_off(self.branch.len() - depth);
