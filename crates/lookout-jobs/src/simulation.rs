@@ -115,7 +115,7 @@ impl World {
                     0 => Ended::Retry("by chance".into()),
                     1 => Ended::Released,
                     _ => {
-                        record(&self.effects, &run.job, run.scheduled_at, "key");
+                        record(&self.effects, &run.job, run.scheduled_at, &key(&run));
                         Ended::Done(json!(run.attempt))
                     }
                 };
@@ -152,7 +152,7 @@ impl World {
             for at in 0..INSTANCES {
                 let store = self.instances[at].store.clone();
                 while let Some(run) = store.claim_run("count", LEASE_MS).await.unwrap() {
-                    record(&self.effects, &run.job, run.scheduled_at, "key");
+                    record(&self.effects, &run.job, run.scheduled_at, &key(&run));
                     assert!(store.end_run(&run, Ended::Done(json!(run.attempt))).await.unwrap());
                 }
             }
@@ -171,6 +171,11 @@ impl World {
         }
         open
     }
+}
+
+/// What a task that works on the run sends along.
+fn key(run: &ClaimedRun) -> String {
+    TaskContext::new(run, CancellationToken::new()).key().to_owned()
 }
 
 fn record(effects: &Effects, job: &str, tick: i64, key: &str) {
@@ -221,11 +226,13 @@ async fn check(
     assert_eq!(ticks, expected, "seed {seed}: {name}");
     assert_eq!(runs.len(), expected.len(), "seed {seed}: {name}");
     let effects = effects.lock().unwrap();
+    let mut known = BTreeSet::new();
     for run in &runs {
         assert_eq!(run.state, RunState::Done, "seed {seed}: {run:?}");
         assert_eq!(run.result, Some(json!(run.attempt)), "seed {seed}: an older attempt ended it");
         let keys = &effects[&(name.to_owned(), run.scheduled_at)];
         assert!(keys.iter().all(|key| key == &keys[0]), "seed {seed}: {keys:?}");
+        assert!(known.insert(&keys[0]), "seed {seed}: {} is another tick's too", keys[0]);
     }
     let strange = effects.keys().filter(|(job, tick)| job == name && !ticks.contains(tick));
     assert_eq!(strange.count(), 0, "seed {seed}: effects without a run");
