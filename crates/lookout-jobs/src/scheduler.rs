@@ -3,7 +3,7 @@
 //! Instances know nothing of each other; the store decides who gets what.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lookout_store::{JobKinds, Store, StoreError};
 use tokio::task::JoinSet;
@@ -19,6 +19,8 @@ const RUNS_AT_ONCE_MAX: usize = 4;
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Shortest sleep, while what is due is in another instance's hands.
 const SLEEP_MIN: Duration = Duration::from_millis(20);
+/// Between two looks whether jobs are planned further ahead than they can be.
+const PULL_BACK_EVERY: Duration = Duration::from_secs(3600);
 /// How long the end waits for workers beyond their own grace, to write down how far they came.
 const END_MARGIN: Duration = Duration::from_secs(2);
 
@@ -38,6 +40,7 @@ pub struct SchedulerParts {
 pub struct Scheduler {
     parts: SchedulerParts,
     kinds: Vec<&'static str>,
+    pulled_back_at: Option<Instant>,
 }
 
 impl Scheduler {
@@ -45,7 +48,7 @@ impl Scheduler {
     pub fn new(parts: SchedulerParts) -> Self {
         meters::describe();
         let kinds = parts.tasks.names();
-        Self { parts, kinds }
+        Self { parts, kinds, pulled_back_at: None }
     }
 
     /// Runs until told to stop, then gives workers a few seconds to end or to give their runs back.
@@ -81,6 +84,16 @@ impl Scheduler {
     async fn step(&mut self, workers: &mut JoinSet<()>) -> Result<Duration, StoreError> {
         while workers.try_join_next().is_some() {}
         let store = &self.parts.store;
+        if self.pulled_back_at.is_none_or(|at| at.elapsed() >= PULL_BACK_EVERY) {
+            let pulled = store.pull_back_jobs().await?;
+            if pulled > 0 {
+                tracing::warn!(
+                    pulled,
+                    "jobs were planned by a clock that was wrong; planned again"
+                );
+            }
+            self.pulled_back_at = Some(Instant::now());
+        }
         loop {
             let due = store.insert_due_runs().await?;
             if due.missed > 0 {

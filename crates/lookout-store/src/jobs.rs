@@ -16,6 +16,7 @@ mod claim;
 mod definitions;
 mod due;
 mod history;
+mod pull_back;
 mod schedule;
 mod spec;
 

@@ -12,7 +12,7 @@ use crate::{Store, StoreError};
 const LOSSES_MAX: i64 = 10;
 /// Pause before a run that failed is tried again, in milliseconds; doubled each time up to the most.
 const RETRY_PAUSE_MS: i64 = 10_000;
-const RETRY_PAUSE_MAX_MS: i64 = 600_000;
+pub(super) const RETRY_PAUSE_MAX_MS: i64 = 600_000;
 /// How often a claim is tried again when another instance takes the run first.
 const CLAIM_TRIES_MAX: usize = 5;
 /// Longest error that is kept, in characters: a sentence and its causes.
@@ -93,7 +93,12 @@ impl Store {
                 .fetch_optional(&mut *tx)
                 .await
                 .map_err(StoreError::database(CLAIMING))?;
-            let Some(row) = row else { return Ok(None) };
+            let Some(row) = row else {
+                // Something is due all the same; were it nobody's, all would look for it for ever.
+                end_of_deleted(&mut tx, now).await?;
+                tx.commit().await.map_err(StoreError::database(CLAIMING))?;
+                return Ok(None);
+            };
             match take(&mut tx, &row, kind, now, lease_ms).await {
                 Ok(Taken::Run(run)) => {
                     tx.commit().await.map_err(StoreError::database(CLAIMING))?;
@@ -182,6 +187,21 @@ impl Store {
         self.signals().jobs.raise();
         Ok(done.rows_affected() > 0)
     }
+}
+
+/// Ends the runs that would go on, or be taken over, if their job were still there.
+async fn end_of_deleted(connection: &mut AnyConnection, now: UnixMillis) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE job_runs SET state = 'failed', due_at = NULL, finished_at = $1, \
+         error = 'the job was deleted' WHERE due_at <= $1 AND NOT EXISTS (SELECT 1 FROM jobs j \
+         WHERE j.tenant_id = job_runs.tenant_id AND j.name = job_runs.job \
+         AND j.deleted_at IS NULL)",
+    )
+    .bind(now)
+    .execute(connection)
+    .await
+    .map_err(StoreError::database(CLAIMING))?;
+    Ok(())
 }
 
 fn retry_pause_ms(failures: i64) -> i64 {

@@ -15,6 +15,8 @@ on_all!(
     released_runs_go_on_at_once,
     triggers_and_ticks_are_one_run,
     deleted_jobs_run_no_more,
+    runs_of_deleted_jobs_end,
+    a_clock_that_was_wrong_stops_nothing,
     many_instances_insert_and_claim_at_once,
 );
 suite!(postgres_only, crate::suite::on_postgres, [time_is_the_databases]);
@@ -258,6 +260,63 @@ async fn deleted_jobs_run_no_more(rig: &Rig) {
     );
     assert_eq!(all[1].error.as_deref(), Some("the job was deleted"));
     assert_eq!(claim(&store).await, None);
+}
+
+/// Whatever their workers do.
+async fn runs_of_deleted_jobs_end(rig: &Rig) {
+    let store = store(rig).await;
+    for (name, ended) in [
+        ("silent", None),
+        ("released", Some(Ended::Released)),
+        ("failed", Some(Ended::Retry("no".into()))),
+    ] {
+        make(&store, name).await;
+        store.trigger_run("acme", name, None, &Actor::Cli).await.unwrap();
+        let run = claim(&store).await.unwrap();
+        store.delete_job("acme", name, &Actor::Cli).await.unwrap();
+        if let Some(ended) = ended {
+            assert!(store.end_run(&run, ended).await.unwrap());
+        }
+        advance(rig, &store, LEASE_MS).await;
+        assert_eq!(claim(&store).await, None);
+        assert_eq!(store.until_next_due().await.unwrap(), None, "{name}");
+        store.restore_job("acme", name, &Actor::Cli).await.unwrap();
+        let run = runs(&store, name).await.remove(0);
+        assert_eq!((run.state, run.due_at), (RunState::Failed, None), "{name}");
+        assert_eq!(run.error.as_deref(), Some("the job was deleted"));
+        store.delete_job("acme", name, &Actor::Cli).await.unwrap();
+    }
+}
+
+async fn a_clock_that_was_wrong_stops_nothing(rig: &Rig) {
+    const YEARS: i64 = 3 * 365 * 24 * 60 * MINUTE;
+    let store = store(rig).await;
+    make(&store, "hourly").await;
+    make(&store, "broken").await;
+    assert_eq!(store.pull_back_jobs().await.unwrap(), 0);
+    advance(rig, &store, YEARS).await;
+    store.insert_due_runs().await.unwrap();
+    let lost = claim(&store).await.unwrap();
+    let mars = "UPDATE jobs SET zone = 'Mars/Olympus' WHERE name = 'broken'";
+    store.pool().execute(mars).await.unwrap();
+    advance(rig, &store, -YEARS).await;
+    assert!(store.until_next_due().await.unwrap() > Some(YEARS as u64 / 2));
+    // Both jobs, and three runs of each, of which one has a lease.
+    assert_eq!(store.pull_back_jobs().await.unwrap(), 8);
+    assert_eq!(store.pull_back_jobs().await.unwrap(), 0);
+    store.insert_due_runs().await.unwrap();
+    assert!(store.get_job("acme", "broken").await.unwrap().error.is_some());
+    let next_at = store.get_job("acme", "hourly").await.unwrap().next_at;
+    assert_eq!(next_at, Some(NINE));
+    advance(rig, &store, 10 * MINUTE).await;
+    assert_eq!(store.insert_due_runs().await.unwrap().inserted, 1);
+    let mut again = Vec::new();
+    while let Some(run) = claim(&store).await {
+        assert!(store.end_run(&run, Ended::Done(Value::Null)).await.unwrap());
+        again.push((run.job, run.scheduled_at));
+    }
+    assert!(again.contains(&(lost.job, lost.scheduled_at)), "{again:?}");
+    assert!(again.contains(&("hourly".to_owned(), NINE)), "{again:?}");
 }
 
 async fn many_instances_insert_and_claim_at_once(rig: &Rig) {
