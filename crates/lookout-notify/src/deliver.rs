@@ -7,25 +7,33 @@
 mod backoff;
 mod channel;
 mod meters;
+mod slots;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use lookout_store::{DueChannel, Store};
+use lookout_store::{DueChannel, Store, Swept};
 use lookout_types::{Clock, UnixMillis};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::channel::{Ended, Pause, Work};
-use crate::send::{SendError, Senders};
+use self::channel::{Ended, Pause, Whose, Work};
+use self::slots::{Busy, Slots};
+use crate::send::Senders;
 
 /// Channels sent to side by side: most of the time goes into waiting for receivers.
-const CHANNELS_AT_ONCE: usize = 32;
+const CHANNELS_AT_ONCE: usize = 64;
+/// How long a parcel may take to be sent: above the most that sending takes, short enough that an
+/// alert whose sender was killed does not come much later.
+const LEASE: Duration = Duration::from_secs(45);
 /// Between two looks at the outbox when nothing is known to become due; signals come sooner.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks for deliveries whose sender was killed, in milliseconds.
 const REQUEUE_EVERY_MS: i64 = 5_000;
+/// Between two looks for deliveries that nobody will send, in milliseconds.
+const SWEEP_EVERY_MS: i64 = 60_000;
 /// Between two counts of the queue, in milliseconds.
 const COUNT_EVERY_MS: i64 = 10_000;
 /// Between two clean-ups of what is remembered about destinations, in milliseconds.
@@ -52,7 +60,7 @@ pub struct DelivererParts {
 pub struct Deliverer {
     shared: Arc<Shared>,
     look_every: Duration,
-    channels_at_once: usize,
+    lease_ms: i64,
 }
 
 /// What the tasks of channels share.
@@ -62,18 +70,36 @@ struct Shared {
     senders: Senders,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
+    /// How far the time by which all instances agree is ahead of the clock, in milliseconds.
+    ahead: AtomicI64,
+}
+
+impl Shared {
+    /// The time by which all instances agree, as of the last look.
+    fn now(&self) -> UnixMillis {
+        self.clock.now().saturating_add(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// Learns that it was `agreed` at some moment since the clock showed `before`.
+    fn set_time(&self, before: UnixMillis, agreed: UnixMillis) {
+        // Between the two it may have been right: then nothing is known to be wrong.
+        let ahead = match agreed {
+            early if early < before => early.saturating_sub(before),
+            late => late.saturating_sub(self.clock.now()).max(0),
+        };
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
 }
 
 /// What is remembered between looks.
-#[derive(Default)]
 struct Memory {
-    /// Channels being sent to.
-    busy: HashSet<String>,
-    /// Channels that wait, by their own doing or their receiver's.
-    pauses: HashMap<String, Pause>,
+    slots: Slots,
+    /// Channels that rest, with the revision that this is about.
+    pauses: HashMap<String, (i64, Pause)>,
     /// When destinations are ready, as far as known here: spares asking the store in vain.
     ready: HashMap<String, UnixMillis>,
     requeue_at: UnixMillis,
+    sweep_at: UnixMillis,
     count_at: UnixMillis,
     forget_at: UnixMillis,
 }
@@ -82,8 +108,9 @@ impl Deliverer {
     /// An engine; [`Deliverer::run`] starts it.
     pub fn new(parts: DelivererParts) -> Self {
         let DelivererParts { store, senders, clock, stop } = parts;
-        let shared = Arc::new(Shared { store, senders, clock, stop });
-        Self { shared, look_every: LOOK_EVERY, channels_at_once: CHANNELS_AT_ONCE }
+        let ahead = AtomicI64::default();
+        let shared = Arc::new(Shared { store, senders, clock, stop, ahead });
+        Self { shared, look_every: LOOK_EVERY, lease_ms: millis(LEASE) }
     }
 
     /// Looks at the outbox so often though no signal came; for clocks that run fast.
@@ -92,18 +119,31 @@ impl Deliverer {
         Self { look_every, ..self }
     }
 
+    /// Lets a parcel take so long to be sent; for clocks that run fast.
+    #[must_use]
+    pub fn leasing_for(self, lease: Duration) -> Self {
+        Self { lease_ms: millis(lease), ..self }
+    }
+
     /// Delivers until it is stopped; returns once nothing is being sent any more.
     pub async fn run(self) {
         meters::describe();
         let mut signal = self.shared.store.signals().deliveries.listen();
-        let mut memory = Memory::default();
+        let mut memory = Memory {
+            slots: Slots::new(CHANNELS_AT_ONCE),
+            pauses: HashMap::new(),
+            ready: HashMap::new(),
+            requeue_at: 0,
+            sweep_at: 0,
+            count_at: 0,
+            forget_at: 0,
+        };
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         while !self.shared.stop.is_cancelled() {
-            let now = self.shared.clock.now();
-            self.keep_house(&mut memory, now).await;
-            let next = self.start_due(&mut memory, &mut tasks, now).await;
+            self.keep_house(&mut memory).await;
+            let next = self.start_due(&mut memory, &mut tasks).await;
             let wait = next.map_or(self.look_every, |at| {
-                let wait = u64::try_from(at.saturating_sub(now)).unwrap_or(0);
+                let wait = u64::try_from(at.saturating_sub(self.shared.now())).unwrap_or(0);
                 Duration::from_millis(wait).min(self.look_every)
             });
             tokio::select! {
@@ -125,8 +165,8 @@ impl Deliverer {
         &self,
         memory: &mut Memory,
         tasks: &mut JoinSet<Ended>,
-        now: UnixMillis,
     ) -> Option<UnixMillis> {
+        let before = self.shared.clock.now();
         let due = match self.shared.store.due_channels().await {
             Ok(due) => due,
             Err(error) => {
@@ -134,35 +174,50 @@ impl Deliverer {
                 return None;
             }
         };
+        self.shared.set_time(before, due.now);
+        let now = self.shared.now();
         let mut next: Option<UnixMillis> = None;
-        for channel in due {
+        let mut look_at = |at: UnixMillis| next = Some(next.map_or(at, |next| next.min(at)));
+        let mut ready = Vec::new();
+        for channel in due.channels {
             // Ends with a task, which is waited for anyway.
-            if memory.busy.contains(&channel.id) || memory.busy.len() >= self.channels_at_once {
+            if memory.slots.is_busy(&channel.id) {
                 continue;
             }
-            let pause = memory.pauses.get(&channel.id).copied().unwrap_or_default();
-            let mut at = channel.due_at.max(pause.until);
-            if at > now {
-                next = Some(next.map_or(at, |next| next.min(at)));
+            // What was learned of an earlier setting is not about this one.
+            let pause = memory.pauses.get(&channel.id);
+            let pause = pause.filter(|(revision, _)| *revision == channel.revision);
+            let pause = pause.map(|(_, pause)| *pause).unwrap_or_default();
+            let at = channel.due_at.max(pause.until);
+            if at > now { look_at(at) } else { ready.push((channel, pause)) }
+        }
+        memory.slots.in_turn(&mut ready, |(channel, _)| channel);
+        for (channel, pause) in ready {
+            let (id, revision) = (channel.id.clone(), channel.revision);
+            let (tenant, is_failing) = (channel.tenant.clone(), channel.failures > 0);
+            let mut busy = Busy { tenant, host: None, is_failing };
+            if !memory.slots.admits(&busy) {
                 continue;
             }
-            let id = channel.id.clone();
             let Some(work) = self.prepare(channel, pause) else {
-                memory.pauses.insert(id, Pause::until(now.saturating_add(UNREADABLE_PAUSE_MS)));
+                let pause = Pause::until(now.saturating_add(UNREADABLE_PAUSE_MS));
+                memory.pauses.insert(id, (revision, pause));
                 continue;
             };
-            for turn in work.turns() {
-                at = at.max(memory.ready.get(&turn.destination).copied().unwrap_or(at));
+            busy.host = work.host().map(str::to_owned);
+            let known = work.turns().iter().filter_map(|turn| memory.ready.get(&turn.destination));
+            match known.max() {
+                Some(at) if *at > now => look_at(*at),
+                _ if memory.slots.admits(&busy) => {
+                    for turn in work.turns() {
+                        let at = now.saturating_add(turn.every_ms);
+                        memory.ready.insert(turn.destination.clone(), at);
+                    }
+                    memory.slots.take(id, busy);
+                    tasks.spawn(work.run(Arc::clone(&self.shared)));
+                }
+                _ => {}
             }
-            if at > now {
-                next = Some(next.map_or(at, |next| next.min(at)));
-                continue;
-            }
-            for turn in work.turns() {
-                memory.ready.insert(turn.destination.clone(), now.saturating_add(turn.every_ms));
-            }
-            memory.busy.insert(id);
-            tasks.spawn(work.run(Arc::clone(&self.shared)));
         }
         next
     }
@@ -177,16 +232,19 @@ impl Deliverer {
             }
         };
         let sender = self.shared.senders.of(&settings.config).map(Arc::clone);
-        let sender = sender.map_err(|error| match error {
-            SendError::Retry { reason, .. }
-            | SendError::Refused { reason }
-            | SendError::ChannelGone { reason } => reason,
-        });
-        Some(Work::new(channel.tenant, channel.id, channel.kind, settings, sender, pause))
+        let sender = sender.map_err(|error| error.to_string());
+        let whose = Whose {
+            tenant: channel.tenant,
+            channel: channel.id,
+            kind: channel.kind,
+            revision: channel.revision,
+            lease_ms: self.lease_ms,
+        };
+        Some(Work::new(whose, settings, sender, pause))
     }
 
-    async fn keep_house(&self, memory: &mut Memory, now: UnixMillis) {
-        let store = &self.shared.store;
+    async fn keep_house(&self, memory: &mut Memory) {
+        let (store, now) = (&self.shared.store, self.shared.now());
         if now >= memory.requeue_at {
             memory.requeue_at = now.saturating_add(REQUEUE_EVERY_MS);
             match store.requeue_expired().await {
@@ -195,6 +253,22 @@ impl Deliverer {
                     tracing::warn!(count, "deliveries whose sender ended are queued again")
                 }
                 Err(error) => tracing::error!(%error, "cannot queue deliveries again"),
+            }
+        }
+        if now >= memory.sweep_at {
+            memory.sweep_at = now.saturating_add(SWEEP_EVERY_MS);
+            match store.sweep_queues().await {
+                Ok(Swept { cancelled: 0, dead: 0 }) => {}
+                Ok(Swept { cancelled, dead }) => {
+                    tracing::warn!(
+                        cancelled,
+                        dead,
+                        "deliveries ended on channels that are not sent to"
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot end deliveries that nobody will send")
+                }
             }
         }
         if now >= memory.count_at {
@@ -207,7 +281,7 @@ impl Deliverer {
         if now >= memory.forget_at {
             memory.forget_at = now.saturating_add(FORGET_EVERY_MS);
             memory.ready.retain(|_, at| *at > now);
-            memory.pauses.retain(|_, pause| pause.until > now);
+            memory.pauses.retain(|_, (_, pause)| pause.until > now);
             if let Err(error) = store.purge_pacing().await {
                 tracing::error!(%error, "cannot forget idle destinations");
             }
@@ -218,7 +292,7 @@ impl Deliverer {
 fn finish(memory: &mut Memory, ended: Result<Ended, tokio::task::JoinError>) {
     match ended {
         Ok(ended) => {
-            memory.busy.remove(&ended.channel);
+            memory.slots.free(&ended.channel);
             if let Some((destination, at)) = ended.ready {
                 let known = memory.ready.entry(destination).or_default();
                 *known = at.max(*known);
@@ -226,15 +300,19 @@ fn finish(memory: &mut Memory, ended: Result<Ended, tokio::task::JoinError>) {
             if ended.pause == Pause::default() {
                 memory.pauses.remove(&ended.channel);
             } else {
-                memory.pauses.insert(ended.channel, ended.pause);
+                memory.pauses.insert(ended.channel, (ended.revision, ended.pause));
             }
         }
         Err(error) => {
             // Which channel it was is not known; its lease ends by itself.
             tracing::error!(%error, "a task that sends to a channel failed");
-            memory.busy.clear();
+            memory.slots.clear();
         }
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

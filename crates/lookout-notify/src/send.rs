@@ -68,7 +68,15 @@ pub struct Item {
 /// Why a parcel was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// It may work later.
+    /// It was not taken, and is to be tried again after a time: that is no failed try.
+    #[error("{reason}")]
+    Wait {
+        /// How long, above zero.
+        after: Duration,
+        /// What happened, for the channel's owner.
+        reason: String,
+    },
+    /// It may work later. Perhaps it has worked, and only the answer is missing.
     #[error("{reason}")]
     Retry {
         /// When the receiver asked to be tried again.
@@ -93,6 +101,15 @@ pub enum SendError {
 impl SendError {
     pub(crate) fn retry(reason: impl Into<String>) -> Self {
         Self::Retry { after: None, reason: reason.into() }
+    }
+
+    /// Too much was asked of the receiver. One that does not say how long to wait is tried again
+    /// like one that failed, lest it be asked without a pause and without an end.
+    pub(crate) fn too_many(after: Option<Duration>, reason: String) -> Self {
+        match after.filter(|after| !after.is_zero()) {
+            Some(after) => Self::Wait { after, reason },
+            None => Self::Retry { after: None, reason },
+        }
     }
 
     pub(crate) fn refused(reason: impl Into<String>) -> Self {
@@ -132,13 +149,20 @@ pub struct Pace {
     pub destination: String,
     /// Time between two messages.
     pub every: Duration,
+    /// It is a host that strangers name and that may serve many of them: what it answers one is no
+    /// reason to hold back the others, and they share it fairly.
+    pub is_host: bool,
 }
 
 impl Pace {
     pub(crate) fn new(kind: &str, destination: &str, every: Duration) -> Self {
         let hash = Sha256::digest(destination.as_bytes());
         let hash = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
-        Self { destination: format!("{kind}:{hash}"), every }
+        Self { destination: format!("{kind}:{hash}"), every, is_host: false }
+    }
+
+    pub(crate) fn of_host(kind: &str, host: &str, every: Duration) -> Self {
+        Self { is_host: true, ..Self::new(kind, host, every) }
     }
 }
 

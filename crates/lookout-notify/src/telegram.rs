@@ -103,15 +103,19 @@ impl Telegram {
         };
         if let Some(to) = moved_to {
             return match self.store.move_chat(bot, chat, to).await {
-                Ok(_) => SendError::Retry { after: Some(Duration::ZERO), reason },
+                // A try, so that it ends should the chat go on moving.
+                Ok(_) => SendError::Retry { after: None, reason },
                 Err(error) => SendError::Retry { after: None, reason: error.to_string() },
             };
         }
         match code {
-            429 => SendError::Retry { after: Some(retry_after.unwrap_or(WAIT_UNKNOWN)), reason },
+            429 => {
+                let after = retry_after.filter(|after| !after.is_zero());
+                SendError::Wait { after: after.unwrap_or(WAIT_UNKNOWN), reason }
+            }
             401 | 404 if bot.is_server => {
                 let reason = format!("{reason}; the token of the server's Telegram bot is wrong");
-                SendError::Retry { after: Some(SERVER_TOKEN_PAUSE), reason }
+                SendError::Wait { after: SERVER_TOKEN_PAUSE, reason }
             }
             401 | 404 => SendError::ChannelGone {
                 reason: format!("{reason}; the token of the channel's bot is wrong, set a new one"),

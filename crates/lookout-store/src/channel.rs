@@ -103,7 +103,7 @@ pub enum ChannelState {
     Unlinked,
     /// It is sent to.
     Active,
-    /// Its other end is gone; its deliveries wait until it is enabled again.
+    /// Its other end is gone; its deliveries wait until it is enabled again, up to 75 hours.
     Disabled,
 }
 

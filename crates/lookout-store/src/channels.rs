@@ -11,6 +11,7 @@ use self::rows::{
 };
 use crate::audit::NewAudit;
 use crate::channel_check::{check, check_name};
+use crate::outbox::make_due;
 use crate::tenants::{check_tenant, ensure_tenant};
 use crate::{
     Actor, ChannelChange, ChannelConfig, ChannelInfo, ChannelSecrets, ChannelState, GuardSettings,
@@ -308,6 +309,7 @@ impl Store {
         let now = self.now();
         if change(&mut stored, now)? {
             stored.info.updated_at = now;
+            make_due(&mut tx, tenant, id, now).await?;
             self.commit(tx, &stored, actor, action).await?;
         }
         Ok(stored.info)

@@ -236,6 +236,7 @@ impl Store {
         let now = self.now();
         let id = self.next_id(now);
         let mut tx = self.begin_write(TESTING).await?;
+        let due_at = now.min(self.shared_now(&mut tx).await?);
         check_tests(&mut tx, tenant, channel_id).await?;
         sqlx::query(
             "INSERT INTO deliveries \
@@ -245,7 +246,7 @@ impl Store {
         .bind(tenant.to_owned())
         .bind(id.clone())
         .bind(channel_id.to_owned())
-        .bind(now)
+        .bind(due_at)
         .bind(now)
         .execute(&mut *tx)
         .await
@@ -264,15 +265,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for an unknown id and for another tenant's;
-    /// [`StoreError::Conflict`] when it is not dead, or its alert was retracted since.
+    /// [`StoreError::Conflict`] when it is not dead, its channel is deleted, or its alert was
+    /// retracted since.
     pub async fn replay_delivery(
         &self,
         tenant: &str,
         id: &str,
         actor: &Actor,
     ) -> Result<DeliveryInfo, StoreError> {
-        let now = self.now();
         let mut tx = self.begin_write(REPLAYING).await?;
+        let now = self.now().min(self.shared_now(&mut tx).await?);
         let before = find(&mut tx, tenant, id).await?;
         if before.state != DeliveryState::Dead {
             let state = before.state.as_str();
@@ -280,9 +282,10 @@ impl Store {
                 "this delivery is {state}; only a dead one is replayed"
             )));
         }
+        self.check_undeleted(&mut tx, tenant, &before.channel_id).await?;
         let done = sqlx::query(AssertSqlSafe(format!(
             "UPDATE deliveries SET state = 'queued', attempts = 0, due_at = $4, ended_at = NULL, \
-             error = NULL \
+             error = NULL, throttled_since = NULL \
              WHERE {REPLAYABLE} AND id = $3"
         )))
         .bind(tenant.to_owned())
@@ -319,11 +322,12 @@ impl Store {
         actor: &Actor,
     ) -> Result<Replayed, StoreError> {
         self.get_channel(tenant, channel_id).await?;
-        let now = self.now();
         let mut tx = self.begin_write(REPLAYING).await?;
+        let now = self.now().min(self.shared_now(&mut tx).await?);
+        self.check_undeleted(&mut tx, tenant, channel_id).await?;
         let done = sqlx::query(AssertSqlSafe(format!(
             "UPDATE deliveries SET state = 'queued', attempts = 0, due_at = $3, ended_at = NULL, \
-             error = NULL \
+             error = NULL, throttled_since = NULL \
              WHERE tenant_id = $1 AND id IN (SELECT id FROM deliveries WHERE {REPLAYABLE} \
              ORDER BY id LIMIT {REPLAY_MAX})"
         )))
@@ -351,6 +355,28 @@ impl Store {
         tx.commit().await.map_err(StoreError::database(REPLAYING))?;
         self.signals().deliveries.raise();
         Ok(Replayed { queued, more: left.is_some() })
+    }
+
+    /// Refuses a channel that is deleted, and keeps it from being deleted until the transaction ends.
+    async fn check_undeleted(
+        &self,
+        connection: &mut AnyConnection,
+        tenant: &str,
+        channel_id: &str,
+    ) -> Result<(), StoreError> {
+        let sql = format!(
+            "SELECT id FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL{}",
+            self.engine().lock_row()
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(tenant.to_owned())
+            .bind(channel_id.to_owned())
+            .fetch_optional(connection)
+            .await
+            .map_err(StoreError::database(REPLAYING))?;
+        row.map(|_| ()).ok_or_else(|| {
+            StoreError::Conflict("its channel is deleted; restore the channel first".to_owned())
+        })
     }
 
     /// Waits for the end of a delivery, or of its first try, for as long as `patience`; answers

@@ -14,6 +14,7 @@ macro_rules! migrations {
             5 "0005_" "leases",
             6 "0006_" "jobs",
             7 "0007_" "follows",
+            8 "0008_" "channel_waits",
         )
     };
     ($engine:literal: $($version:literal $number:literal $name:literal,)*) => {
@@ -110,6 +111,14 @@ impl Engine {
         match self {
             Self::Sqlite => "",
             Self::Postgres => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// As [`Engine::skip_locked`], for one table of a join.
+    pub(crate) fn skip_locked_of(self, table: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgres => format!(" FOR UPDATE OF {table} SKIP LOCKED"),
         }
     }
 

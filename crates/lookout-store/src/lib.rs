@@ -72,8 +72,8 @@ pub use labels::{LABELS_PER_TENANT_MAX, LabelInfo};
 pub use leases::ChainLease;
 pub use migrate::{AppliedMigration, PendingMigration};
 pub use outbox::{
-    ChannelSettings, DueChannel, Lease, LeaseAsk, Leased, LeasedItem, LeasedParcel, Leasing,
-    Outcome, QueueDepth,
+    ChannelSettings, DueChannel, DueChannels, Lease, LeaseAsk, Leased, LeasedItem, LeasedParcel,
+    Leasing, Outcome, QUEUE_WAITS_MS, QueueDepth, Swept,
 };
 pub use pacing::Turn;
 pub use page::{PAGE_LIMIT_MAX, Page};

@@ -7,6 +7,11 @@
 mod lease;
 mod plan;
 mod settle;
+mod sweep;
+
+pub use sweep::{QUEUE_WAITS_MS, Swept};
+
+pub(crate) use sweep::{forget_throttling, make_due};
 
 use lookout_types::UnixMillis;
 use sqlx::Row;
@@ -15,16 +20,38 @@ use sqlx::any::AnyRow;
 use crate::pacing::Turn;
 use crate::{Alert, ChannelConfig, ChannelSecrets, DeliveryKind, Store, StoreError};
 
-/// How long a parcel may take to be sent, in milliseconds: above every sender's own timeout, short
-/// enough that an alert whose sender was killed does not come much later.
-pub(crate) const LEASE_MS: i64 = 45_000;
 /// Most channels looked at in one go: several rounds of what is sent side by side.
 const CHANNELS_MAX: i64 = 1_000;
-/// Sends of one delivery that ended with neither a result nor an error before it is given up: as
-/// many as there are tries.
-const LOST_SENDERS_MAX: i64 = 10;
+/// Most of them that are one tenant's: more than it may be sent to side by side, and what is being
+/// sent to is among them.
+const CHANNELS_PER_TENANT_MAX: i64 = 64;
 
 const LOOKING: &str = "looking for due deliveries";
+
+/// A channel's next delivery is due when it has waited for its receiver, but a test need not wait;
+/// a mute holds back both.
+const DUE_CHANNELS: &str = "WITH queued AS MATERIALIZED (\
+     SELECT tenant_id, id, kind, config, secrets, revision, failures, \
+     COALESCE(muted_until, 0) AS muted, COALESCE(wait_until, 0) AS waits, \
+     (SELECT MIN(due_at) FROM deliveries d WHERE d.channel_id = c.id \
+      AND d.state = 'queued') AS first_due, \
+     (SELECT MIN(due_at) FROM deliveries d WHERE d.channel_id = c.id \
+      AND d.state = 'queued' AND d.kind = 'test') AS test_due \
+     FROM channels c WHERE state = 'active' AND deleted_at IS NULL AND EXISTS \
+      (SELECT 1 FROM tenants t WHERE t.tenant_id = c.tenant_id AND t.deleted_at IS NULL)), \
+     waited AS (SELECT queued.*, \
+      CASE WHEN waits > first_due THEN waits ELSE first_due END AS waited_at \
+      FROM queued WHERE first_due IS NOT NULL), \
+     tested AS (SELECT waited.*, \
+      CASE WHEN test_due < waited_at THEN test_due ELSE waited_at END AS open_at FROM waited), \
+     timed AS (SELECT tested.*, \
+      CASE WHEN muted > open_at THEN muted ELSE open_at END AS due_at FROM tested), \
+     sorted AS (SELECT timed.*, CASE WHEN due_at <= $1 THEN 0 ELSE 1 END AS is_early, \
+      CASE WHEN failures > 0 THEN 1 ELSE 0 END AS is_failing FROM timed), \
+     placed AS (SELECT sorted.*, ROW_NUMBER() OVER (PARTITION BY tenant_id \
+      ORDER BY is_early, is_failing, due_at, id) AS place FROM sorted) \
+     SELECT tenant_id, id, kind, config, secrets, revision, failures, due_at FROM placed \
+     WHERE place <= $2 ORDER BY is_early, is_failing, place, due_at, id LIMIT $3";
 
 /// What a channel needs to be sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +71,15 @@ impl ChannelSettings {
     }
 }
 
+/// What is due, and what will be.
+#[derive(Debug)]
+pub struct DueChannels {
+    /// The time by which all instances agree.
+    pub now: UnixMillis,
+    /// What can be sent to now comes first.
+    pub channels: Vec<DueChannel>,
+}
+
 /// An active channel with queued deliveries.
 #[derive(Debug)]
 pub struct DueChannel {
@@ -53,8 +89,12 @@ pub struct DueChannel {
     pub id: String,
     /// telegram, slack, discord, webhook, email.
     pub kind: String,
-    /// When its next delivery is due, a mute included.
+    /// When its next delivery can be sent: a mute and the channel's wait are over by then.
     pub due_at: UnixMillis,
+    /// Counts changes of the channel.
+    pub revision: i64,
+    /// Tries in a row that did not work.
+    pub failures: i64,
     /// How to send there; an error when the row cannot be read.
     pub settings: Result<ChannelSettings, StoreError>,
 }
@@ -70,6 +110,8 @@ pub struct LeaseAsk<'a> {
     pub items_max: usize,
     /// Most characters of alerts in the parcel; one alert always fits.
     pub chars_max: i64,
+    /// How long the parcel may take to be sent, in milliseconds.
+    pub lease_ms: i64,
     /// The destinations that must be ready.
     pub turns: &'a [Turn],
 }
@@ -96,12 +138,11 @@ impl From<Leased> for Leasing {
 pub enum Leased {
     /// A parcel, to be settled before its lease ends.
     Parcel(Box<LeasedParcel>),
-    /// A destination is not ready, the channel is muted or another instance is sending: ask again
-    /// then.
+    /// A destination is not ready or another instance is sending: ask again then.
     NotBefore(UnixMillis),
     /// Deliveries were silenced or cancelled, and more may be waiting: ask again at once.
     Again,
-    /// Nothing is due.
+    /// Nothing is due, the channel is muted, or it waits: the next look at the outbox tells.
     Nothing,
 }
 
@@ -116,6 +157,10 @@ pub struct Lease {
     pub token: String,
     /// When it ends.
     pub until: UnixMillis,
+    /// The channel's when it was leased.
+    pub revision: i64,
+    /// The channel's tries in a row, before this one, that did not work.
+    pub failures: i64,
 }
 
 /// Deliveries that go out in one message.
@@ -138,6 +183,8 @@ pub struct LeasedItem {
     pub delivery: String,
     /// Tries so far, this one included.
     pub attempts: i64,
+    /// Since when its receiver has asked to wait.
+    pub throttled_since: Option<UnixMillis>,
     /// When it was queued.
     pub created_at: UnixMillis,
     /// What it is about; `None` for a test.
@@ -156,17 +203,21 @@ pub enum Outcome {
     Retry {
         /// Why.
         reason: String,
-        /// When to try each delivery again; `None` when it was the last time.
-        tries: Vec<(String, Option<UnixMillis>)>,
-        /// Whether the try counts: not when the receiver only asked to wait.
+        /// In how many milliseconds to try each delivery again; `None` when it was the last time.
+        tries: Vec<(String, Option<i64>)>,
+        /// Whether the try counts, since the receiver may have the message: not when it said that
+        /// it has not.
         counts: bool,
+        /// How long the channel is left alone, in milliseconds; `None` when it is not its fault.
+        wait_ms: Option<i64>,
     },
     /// The receiver will never take it.
     Dead {
         /// Why.
         reason: String,
     },
-    /// The channel is gone: it is disabled and all that is queued for it is dead.
+    /// The channel is gone: it is disabled, unless it was changed meanwhile, and what is queued for
+    /// it waits.
     Gone {
         /// Why.
         reason: String,
@@ -183,63 +234,23 @@ pub struct QueueDepth {
 }
 
 impl Store {
-    /// Active channels with queued deliveries, the longest due first. Its cost grows with the
-    /// channels, not with the deliveries.
+    /// Active channels with queued deliveries: what can be sent to, and of that what works, comes
+    /// first; no tenant fills the list. Its cost grows with the channels, not with the deliveries.
     ///
     /// # Errors
     /// [`StoreError::Database`]; a channel that cannot be read is in the list with its error.
-    pub async fn due_channels(&self) -> Result<Vec<DueChannel>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM (SELECT tenant_id, id, kind, config, secrets, muted_until, \
-             (SELECT MIN(due_at) FROM deliveries d WHERE d.channel_id = c.id \
-              AND d.state = 'queued') AS due_at \
-             FROM channels c WHERE state = 'active' AND deleted_at IS NULL AND EXISTS \
-              (SELECT 1 FROM tenants t WHERE t.tenant_id = c.tenant_id AND t.deleted_at IS NULL)) q \
-             WHERE due_at IS NOT NULL \
-             ORDER BY CASE WHEN muted_until > due_at THEN muted_until ELSE due_at END, id LIMIT $1",
-        )
-        .bind(CHANNELS_MAX)
-        .fetch_all(self.pool())
-        .await
-        .map_err(StoreError::database(LOOKING))?;
-        rows.iter().map(read_due).collect()
-    }
-
-    /// Queues deliveries again whose sender has not come back in time; how many they were.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn requeue_expired(&self) -> Result<u64, StoreError> {
-        self.requeue(self.now()).await
-    }
-
-    /// Queues everything again that is being sent. Only for who knows that nobody else sends: at the
-    /// start of the one instance that serves from an embedded store.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn requeue_orphans(&self) -> Result<u64, StoreError> {
-        self.requeue(UnixMillis::MAX).await
-    }
-
-    async fn requeue(&self, leased_until: UnixMillis) -> Result<u64, StoreError> {
-        let now = self.now();
-        let done = sqlx::query(
-            "UPDATE deliveries SET lease = NULL, lease_until = NULL, due_at = $1, \
-             state = CASE WHEN attempts < $2 THEN 'queued' ELSE 'dead' END, \
-             ended_at = CASE WHEN attempts < $3 THEN NULL ELSE $4 END, \
-             error = 'its sender ended without a result' \
-             WHERE state = 'sending' AND lease_until <= $5",
-        )
-        .bind(now)
-        .bind(LOST_SENDERS_MAX)
-        .bind(LOST_SENDERS_MAX)
-        .bind(now)
-        .bind(leased_until)
-        .execute(self.pool())
-        .await
-        .map_err(StoreError::database("queueing deliveries again"))?;
-        Ok(done.rows_affected())
+    pub async fn due_channels(&self) -> Result<DueChannels, StoreError> {
+        let mut connection = self.pool().acquire().await.map_err(StoreError::database(LOOKING))?;
+        let now = self.shared_now(&mut connection).await?;
+        let rows = sqlx::query(DUE_CHANNELS)
+            .bind(now)
+            .bind(CHANNELS_PER_TENANT_MAX)
+            .bind(CHANNELS_MAX)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(StoreError::database(LOOKING))?;
+        let channels = rows.iter().map(read_due).collect::<Result<_, _>>()?;
+        Ok(DueChannels { now, channels })
     }
 
     /// How much is waiting, on channels of every state.
@@ -263,10 +274,16 @@ impl Store {
 
 fn read_due(row: &AnyRow) -> Result<DueChannel, StoreError> {
     let text = |column| row.try_get::<String, _>(column).map_err(StoreError::database(LOOKING));
-    let time =
-        |column| row.try_get::<Option<i64>, _>(column).map_err(StoreError::database(LOOKING));
+    let number = |column| row.try_get::<i64, _>(column).map_err(StoreError::database(LOOKING));
     let id = text("id")?;
     let settings = ChannelSettings::parse(&id, &text("config")?, &text("secrets")?);
-    let due_at = time("due_at")?.max(time("muted_until")?).unwrap_or_default();
-    Ok(DueChannel { tenant: text("tenant_id")?, id, kind: text("kind")?, due_at, settings })
+    Ok(DueChannel {
+        tenant: text("tenant_id")?,
+        id,
+        kind: text("kind")?,
+        due_at: number("due_at")?,
+        revision: number("revision")?,
+        failures: number("failures")?,
+        settings,
+    })
 }

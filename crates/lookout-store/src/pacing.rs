@@ -22,32 +22,23 @@ pub struct Turn {
 }
 
 impl Store {
-    /// Takes a turn at all of these destinations, or at none: `Some` tells from when on it may
-    /// work.
+    /// Takes a turn at all of these destinations, or at none: `Some` tells in how many milliseconds
+    /// it may work.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] on too many destinations, [`StoreError::Database`].
-    pub async fn take_turn(&self, turns: &[Turn]) -> Result<Option<UnixMillis>, StoreError> {
-        let now = self.now();
-        if let Some(at) = self.not_ready(turns, now).await? {
-            return Ok(Some(at));
-        }
+    pub async fn take_turn(&self, turns: &[Turn]) -> Result<Option<i64>, StoreError> {
+        let not_ready = self.not_ready(turns).await?;
         let mut tx = self.begin_write(PACING).await?;
+        let now = self.shared_now(&mut tx).await?;
+        if let Some(at) = not_ready.filter(|at| *at > now) {
+            return Ok(Some(at.saturating_sub(now)));
+        }
         if !take(&mut tx, turns, now).await? {
-            return Ok(Some(now + 1));
+            return Ok(Some(1));
         }
         tx.commit().await.map_err(StoreError::database(PACING))?;
         Ok(None)
-    }
-
-    /// Holds destinations back until a time; never makes one ready sooner.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn hold_back(&self, ready: &[(String, UnixMillis)]) -> Result<(), StoreError> {
-        let mut tx = self.begin_write(PACING).await?;
-        hold(&mut tx, ready).await?;
-        tx.commit().await.map_err(StoreError::database(PACING))
     }
 
     /// Forgets destinations that have been ready for long; how many they were.
@@ -64,20 +55,18 @@ impl Store {
     }
 
     /// When the last of these destinations is ready; `None` when all are.
-    pub(crate) async fn not_ready(
-        &self,
-        turns: &[Turn],
-        now: UnixMillis,
-    ) -> Result<Option<UnixMillis>, StoreError> {
+    pub(crate) async fn not_ready(&self, turns: &[Turn]) -> Result<Option<UnixMillis>, StoreError> {
         if turns.len() > TURNS_MAX {
             let message = format!("a message has at most {TURNS_MAX} destinations to pace");
             return Err(StoreError::Invalid(message));
         }
+        let mut connection = self.pool().acquire().await.map_err(StoreError::database(PACING))?;
+        let now = self.shared_now(&mut connection).await?;
         let mut latest = None;
         for turn in turns {
             let row = sqlx::query("SELECT ready_at FROM pacing WHERE destination = $1")
                 .bind(turn.destination.clone())
-                .fetch_optional(self.pool())
+                .fetch_optional(&mut *connection)
                 .await
                 .map_err(StoreError::database(PACING))?;
             let Some(row) = row else { continue };

@@ -86,6 +86,7 @@ mod idempotency;
 mod jobs;
 mod outbox;
 mod purge;
+mod shared_time;
 mod telegram;
 mod watch;
 

@@ -335,7 +335,8 @@ async fn write_config(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE channels SET config = $1, updated_at = $2 WHERE tenant_id = $3 AND id = $4",
+        "UPDATE channels SET config = $1, updated_at = $2, revision = revision + 1, \
+         wait_until = NULL, failures = 0 WHERE tenant_id = $3 AND id = $4",
     )
     .bind(config.write()?)
     .bind(now)

@@ -30,30 +30,31 @@ pub(super) const AFTER_MAX: i64 = 24 * HOUR;
 /// being tried, but not one after the other against a receiver that is down.
 const PAUSE_MAX: i64 = MINUTE;
 
-/// When to try again after so many tries that failed; `None` after the last. `chance` is from 0 to
-/// 999.
-pub(super) fn next_try(attempts: i64, now: UnixMillis, chance: i64) -> Option<UnixMillis> {
+/// How long until another try after so many that failed, in milliseconds; `None` after the last.
+/// `chance` is from 0 to 999.
+pub(super) fn next_try(attempts: i64, chance: i64) -> Option<i64> {
     let past = usize::try_from(attempts.saturating_sub(1)).unwrap_or(0);
     let wait = *WAITS.get(past)?;
     let jitter = wait / JITTER_PART * chance / 1_000;
-    Some(now.saturating_add(wait).saturating_add(jitter))
+    Some(wait.saturating_add(jitter))
 }
 
-/// When to try again where the receiver asked to wait: then, exactly; `None` when it has asked for
-/// too long.
+/// How long until another try where the receiver asked to wait, in milliseconds: so long, exactly;
+/// `None` when it has asked for too long, counted from when it first did.
 pub(super) fn asked_to_wait(
-    created_at: UnixMillis,
+    throttled_since: Option<UnixMillis>,
     now: UnixMillis,
     after_ms: i64,
-) -> Option<UnixMillis> {
-    let has_waited = now.saturating_sub(created_at);
-    (has_waited < ASKED_TO_WAIT_MAX).then(|| now.saturating_add(after_ms.clamp(0, AFTER_MAX)))
+) -> Option<i64> {
+    let has_waited = now.saturating_sub(throttled_since.unwrap_or(now));
+    (has_waited < ASKED_TO_WAIT_MAX).then_some(after_ms)
 }
 
 /// How long a channel rests after so many failures in a row, in milliseconds.
-pub(super) fn pause(failures: u32) -> i64 {
-    let doubled = SECOND.checked_shl(failures.saturating_sub(1).min(20)).unwrap_or(PAUSE_MAX);
-    doubled.min(PAUSE_MAX)
+pub(super) fn pause(failures: i64) -> i64 {
+    // 2^6 seconds are more than the most.
+    let doublings = u32::try_from(failures.saturating_sub(1).clamp(0, 6)).unwrap_or(0);
+    (SECOND << doublings).min(PAUSE_MAX)
 }
 
 #[cfg(test)]
@@ -62,26 +63,29 @@ mod tests {
 
     #[test]
     fn ten_tries_over_75_hours_then_none() {
-        let (mut now, mut tries) = (0, 1);
-        while let Some(at) = next_try(tries, now, 0) {
-            (now, tries) = (at, tries + 1);
+        let (mut waited, mut tries) = (0, 1);
+        while let Some(wait) = next_try(tries, 0) {
+            (waited, tries) = (waited + wait, tries + 1);
         }
-        assert_eq!((tries, now / HOUR), (10, 75));
-        assert_eq!(next_try(1, 0, 999), Some(5_499));
-        assert_eq!(next_try(0, 0, 0), Some(5_000));
-        assert_eq!(next_try(i64::MAX, 0, 0), None);
+        assert_eq!((tries, waited / HOUR), (10, 75));
+        // As long as deliveries wait for a channel that is not active.
+        assert_eq!(lookout_store::QUEUE_WAITS_MS / HOUR, waited / HOUR);
+        assert_eq!(next_try(1, 999), Some(5_499));
+        assert_eq!(next_try(0, 0), Some(5_000));
+        assert_eq!(next_try(i64::MAX, 0), None);
     }
 
     #[test]
     fn waits_that_were_asked_for_are_exact_and_end() {
-        assert_eq!(asked_to_wait(0, 500, 7_000), Some(7_500));
-        assert_eq!(asked_to_wait(0, 500, i64::MAX), Some(500 + AFTER_MAX));
-        assert_eq!(asked_to_wait(0, ASKED_TO_WAIT_MAX, 1), None);
+        assert_eq!(asked_to_wait(Some(0), 500, 7_000), Some(7_000));
+        assert_eq!(asked_to_wait(Some(0), ASKED_TO_WAIT_MAX, 1), None);
+        // However old the delivery is.
+        assert_eq!(asked_to_wait(None, i64::MAX, 1), Some(1));
     }
 
     #[test]
     fn pauses_double_up_to_a_minute() {
-        let pauses: Vec<_> = [1, 2, 3, 6, 7, 1_000].map(pause).into();
-        assert_eq!(pauses, [1_000, 2_000, 4_000, 32_000, 60_000, 60_000]);
+        let pauses: Vec<_> = [0, 1, 2, 3, 6, 7, i64::MAX].map(pause).into();
+        assert_eq!(pauses, [1_000, 1_000, 2_000, 4_000, 32_000, 60_000, 60_000]);
     }
 }

@@ -1,7 +1,7 @@
 //! One channel's turn: lease, send, settle, again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lookout_store::{
     ChannelSettings, DeliveryKind, LeaseAsk, Leased, LeasedItem, LeasedParcel, Outcome, Store,
@@ -9,13 +9,15 @@ use lookout_store::{
 };
 use lookout_types::UnixMillis;
 
-use super::{Shared, backoff, meters};
+use super::{Shared, backoff, meters, millis};
 use crate::send::{Item, Parcel, ParcelKind, Receipt, SendError, Sender};
 
 /// Parcels in a row before other channels get the task's place.
 const PARCELS_PER_TURN: usize = 50;
+/// Longest turn, a parcel under way aside: a receiver that answers slowly does not keep its place.
+const TURN_MAX: Duration = Duration::from_secs(2);
 /// Most characters of alerts in one parcel: bounds the memory that hostile texts can take.
-const PARCEL_CHARS_MAX: i64 = 8 << 20;
+const PARCEL_CHARS_MAX: i64 = 4 << 20;
 /// Longest that sending may take, whatever the sender does; below the lease's length.
 const SEND_MAX: Duration = Duration::from_secs(35);
 /// Tries to write down how sending ended. Giving up repeats the message once the lease has ended.
@@ -27,14 +29,16 @@ const STORE_PAUSE_MS: i64 = 1_000;
 
 /// How long a channel rests after nothing was due, in milliseconds.
 const NOTHING_PAUSE_MS: i64 = 10;
+/// Longest rest before the store is asked again, in milliseconds: another instance may be done, a
+/// destination that was held back may be another one now.
+const ASK_AGAIN_MS: i64 = 5_000;
 
-/// Why a channel waits, and how much it takes at once.
+/// What is remembered of a channel between its turns. How long its receiver is left alone is in the
+/// store, for all instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Pause {
     /// Not before.
     pub(super) until: UnixMillis,
-    /// Failures in a row.
-    failures: u32,
     /// Most items of a parcel, after a bigger one was refused.
     items_max: Option<usize>,
 }
@@ -49,30 +53,42 @@ impl Pause {
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) channel: String,
+    /// The channel's, as far as the turn knows.
+    pub(super) revision: i64,
     pub(super) pause: Pause,
     /// A destination that asked to be left alone.
     pub(super) ready: Option<(String, UnixMillis)>,
 }
 
+/// Which channel's turn it is.
+#[derive(Debug)]
+pub(super) struct Whose {
+    pub(super) tenant: String,
+    pub(super) channel: String,
+    pub(super) kind: String,
+    pub(super) revision: i64,
+    pub(super) lease_ms: i64,
+}
+
 /// One channel's turn.
 #[derive(Debug)]
 pub(super) struct Work {
-    tenant: String,
-    channel: String,
-    kind: String,
+    whose: Whose,
     settings: ChannelSettings,
     /// A reason where the server cannot send to such channels.
     sender: Result<Arc<dyn Sender>, String>,
     turns: Vec<Turn>,
+    /// The host it goes to, where others may be sent to on the same.
+    host: Option<String>,
+    /// The destination that a wait which its receiver asks for is about: the slowest.
+    slowest: Option<String>,
     pause: Pause,
     ready: Option<(String, UnixMillis)>,
 }
 
 impl Work {
     pub(super) fn new(
-        tenant: String,
-        channel: String,
-        kind: String,
+        whose: Whose,
         settings: ChannelSettings,
         sender: Result<Arc<dyn Sender>, String>,
         pause: Pause,
@@ -81,26 +97,36 @@ impl Work {
             Ok(sender) => sender.paces(&settings.config, &settings.secrets),
             Err(_) => Vec::new(),
         };
+        let host = paces.iter().find(|pace| pace.is_host).map(|pace| pace.destination.clone());
+        let held = paces.iter().filter(|pace| !pace.is_host).max_by_key(|pace| pace.every);
+        let slowest = held.map(|pace| pace.destination.clone());
         let turn = |pace: crate::send::Pace| Turn {
             destination: pace.destination,
             every_ms: millis(pace.every),
         };
         let turns = paces.into_iter().map(turn).collect();
-        Self { tenant, channel, kind, settings, sender, turns, pause, ready: None }
+        Self { whose, settings, sender, turns, host, slowest, pause, ready: None }
     }
 
     pub(super) fn turns(&self) -> &[Turn] {
         &self.turns
     }
 
+    pub(super) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
     /// Sends until nothing is due, the channel has to wait, or its turn is over.
     pub(super) async fn run(mut self, shared: Arc<Shared>) -> Ended {
+        let began = Instant::now();
         for _ in 0..PARCELS_PER_TURN {
-            if shared.stop.is_cancelled() || !self.step(&shared).await {
+            let is_over = shared.stop.is_cancelled() || began.elapsed() >= TURN_MAX;
+            if is_over || !self.step(&shared).await {
                 break;
             }
         }
-        Ended { channel: self.channel, pause: self.pause, ready: self.ready }
+        let Whose { channel, revision, .. } = self.whose;
+        Ended { channel, revision, pause: self.pause, ready: self.ready }
     }
 
     /// One parcel; whether there may be another at once.
@@ -109,32 +135,34 @@ impl Work {
             self.sender.as_ref().map_or(1, |sender| sender.items_max(&self.settings.config));
         let items_max = self.pause.items_max.unwrap_or(usize::MAX).min(sender_max).max(1);
         let ask = LeaseAsk {
-            tenant: &self.tenant,
-            channel: &self.channel,
+            tenant: &self.whose.tenant,
+            channel: &self.whose.channel,
             items_max,
             chars_max: PARCEL_CHARS_MAX,
+            lease_ms: self.whose.lease_ms,
             turns: &self.turns,
         };
         let leasing = match shared.store.lease_parcel(ask).await {
             Ok(leasing) => leasing,
             Err(error) => {
-                tracing::error!(%error, channel = self.channel, "cannot lease deliveries");
-                self.pause.until = shared.clock.now().saturating_add(STORE_PAUSE_MS);
+                let channel = &self.whose.channel;
+                tracing::error!(%error, channel, "cannot lease deliveries");
+                self.pause.until = shared.now().saturating_add(STORE_PAUSE_MS);
                 return false;
             }
         };
-        meters::count(&self.kind, "silenced", leasing.silenced);
-        meters::count(&self.kind, "cancelled", leasing.cancelled);
+        meters::count(&self.whose.kind, "silenced", leasing.silenced);
+        meters::count(&self.whose.kind, "cancelled", leasing.cancelled);
         match leasing.leased {
             Leased::Parcel(parcel) => self.deliver(shared, *parcel, sender_max).await,
             Leased::Again => true,
             Leased::NotBefore(at) => {
-                self.pause.until = at;
+                self.pause.until = at.min(shared.now().saturating_add(ASK_AGAIN_MS));
                 false
             }
             Leased::Nothing => {
                 // What looked due is another instance's: it is not asked for at once again.
-                self.pause.until = shared.clock.now().saturating_add(NOTHING_PAUSE_MS);
+                self.pause.until = shared.now().saturating_add(NOTHING_PAUSE_MS);
                 false
             }
         }
@@ -155,24 +183,32 @@ impl Work {
             }
             Err(reason) => Err(SendError::Retry { after: None, reason: reason.clone() }),
         };
-        let now = shared.clock.now();
+        let now = shared.now();
         let is_sent = result.is_ok();
-        let outcome = self.judge(result, &facts, now, sender_max);
+        let tried = Parceled { items: &facts, failures: lease.failures, sender_max };
+        let (outcome, asked_ms) = self.judge(result, &tried, now);
         if is_sent {
             for item in &facts {
-                meters::latency(&self.kind, item.created_at, now);
+                meters::latency(&self.whose.kind, item.created_at, now);
             }
         }
-        let mut ready: Vec<_> = self.turns.iter().map(|turn| rest(turn, now)).collect();
-        ready.extend(self.ready.clone());
-        match settle(&shared.store, &lease, &outcome, &ready).await {
+        // The pace counts from the end of a call too: one that took long must not be followed at
+        // once.
+        let rest = |turn: &Turn| (turn.destination.clone(), turn.every_ms);
+        let mut holds: Vec<_> = self.turns.iter().map(rest).collect();
+        if let (Some(wait_ms), Some(slowest)) = (asked_ms, &self.slowest) {
+            holds.push((slowest.clone(), wait_ms));
+            self.ready = Some((slowest.clone(), now.saturating_add(wait_ms)));
+        }
+        match settle(&shared.store, &lease, &outcome, &holds).await {
             Ok(done) if done == facts.len() as u64 => {}
             Ok(done) => {
-                let (channel, leased) = (&self.channel, facts.len());
+                let (channel, leased) = (&self.whose.channel, facts.len());
                 tracing::warn!(channel, leased, done, "a lease ended while its parcel was sent");
             }
             Err(error) => {
-                tracing::error!(%error, channel = self.channel, "cannot settle deliveries");
+                let channel = &self.whose.channel;
+                tracing::error!(%error, channel, "cannot settle deliveries");
                 self.pause.until = now.saturating_add(STORE_PAUSE_MS);
                 return false;
             }
@@ -185,62 +221,60 @@ impl Work {
         is_sent
     }
 
-    /// What becomes of a parcel, and of the channel's next.
+    /// What becomes of a parcel, and for how many milliseconds its receiver asked to be left alone.
     fn judge(
         &mut self,
         result: Result<Receipt, SendError>,
-        items: &[Tried],
+        tried: &Parceled<'_>,
         now: UnixMillis,
-        sender_max: usize,
-    ) -> Outcome {
-        let count = |outcome| meters::count(&self.kind, outcome, items.len());
+    ) -> (Outcome, Option<i64>) {
+        let (channel, kind) = (&self.whose.channel, &self.whose.kind);
+        let count = |outcome| meters::count(kind, outcome, tried.items.len());
+        // Longer each time, also where a receiver always asks for the same short wait.
+        let pause = backoff::pause(tried.failures.saturating_add(1));
         match result {
             Ok(receipt) => {
                 count("sent");
                 let items_max = self.pause.items_max.map(|max| max.saturating_mul(2));
-                let items_max = items_max.filter(|max| *max < sender_max);
+                let items_max = items_max.filter(|max| *max < tried.sender_max);
                 self.pause = Pause { items_max, ..Pause::default() };
-                Outcome::Sent { message_id: receipt.message_id }
+                (Outcome::Sent { message_id: receipt.message_id }, None)
             }
-            Err(SendError::Retry { after: Some(after), reason }) => {
+            Err(SendError::Wait { after, reason }) => {
                 count("throttled");
-                let after = millis(after).min(backoff::AFTER_MAX);
-                let at = now.saturating_add(after);
-                // The slowest destination is the one that was asked too much.
-                let slowest = self.turns.iter().max_by_key(|turn| turn.every_ms);
-                self.ready = slowest.map(|turn| (turn.destination.clone(), at));
-                self.pause.until = at;
-                let next = |item: &Tried| backoff::asked_to_wait(item.created_at, now, after);
-                let tries = items.iter().map(|item| (item.delivery.clone(), next(item))).collect();
-                Outcome::Retry { reason, tries, counts: false }
+                let wait = millis(after).min(backoff::AFTER_MAX).max(pause);
+                let tries = tried.tries(|i| backoff::asked_to_wait(i.throttled_since, now, wait));
+                let wait_ms = Some(wait);
+                (Outcome::Retry { reason, tries, counts: false, wait_ms }, wait_ms)
             }
-            Err(SendError::Retry { after: None, reason }) => {
+            Err(SendError::Retry { after, reason }) => {
                 count("retried");
-                self.pause.failures = self.pause.failures.saturating_add(1);
-                self.pause.until = now.saturating_add(backoff::pause(self.pause.failures));
+                let asked = after.map(|after| millis(after).min(backoff::AFTER_MAX));
+                let at_least = asked.unwrap_or(0);
                 // One chance for all: they stay together.
                 let chance = fastrand::i64(0..1_000);
-                let next = |item: &Tried| backoff::next_try(item.attempts, now, chance);
-                let tries = items.iter().map(|item| (item.delivery.clone(), next(item))).collect();
-                tracing::warn!(channel = self.channel, reason, "a parcel was not delivered");
-                Outcome::Retry { reason, tries, counts: true }
+                let next = |i: &Tried| backoff::next_try(i.attempts, chance);
+                let tries = tried.tries(|i| next(i).map(|wait| wait.max(at_least)));
+                tracing::warn!(channel, reason, "a parcel was not delivered");
+                let wait_ms = Some(pause.max(at_least));
+                (Outcome::Retry { reason, tries, counts: true, wait_ms }, asked)
             }
             // One of them is what is refused: smaller parcels find out which.
-            Err(SendError::Refused { reason }) if items.len() > 1 => {
+            Err(SendError::Refused { reason }) if tried.items.len() > 1 => {
                 count("retried");
-                self.pause.items_max = Some(items.len() / 2);
-                let tries = items.iter().map(|item| (item.delivery.clone(), Some(now))).collect();
-                Outcome::Retry { reason, tries, counts: false }
+                self.pause.items_max = Some(tried.items.len() / 2);
+                let tries = tried.tries(|_| Some(0));
+                (Outcome::Retry { reason, tries, counts: false, wait_ms: None }, None)
             }
             Err(SendError::Refused { reason }) => {
                 count("dead");
-                tracing::warn!(channel = self.channel, reason, "a delivery was refused");
-                Outcome::Dead { reason }
+                tracing::warn!(channel, reason, "a delivery was refused");
+                (Outcome::Dead { reason }, None)
             }
             Err(SendError::ChannelGone { reason }) => {
                 count("gone");
-                tracing::warn!(channel = self.channel, reason, "a channel is disabled");
-                Outcome::Gone { reason }
+                tracing::warn!(channel, reason, "a channel is disabled");
+                (Outcome::Gone { reason }, None)
             }
         }
     }
@@ -251,40 +285,46 @@ impl Work {
 struct Tried {
     delivery: String,
     attempts: i64,
+    throttled_since: Option<UnixMillis>,
     created_at: UnixMillis,
 }
 
 impl Tried {
     fn of(item: &LeasedItem) -> Self {
-        let (attempts, created_at) = (item.attempts, item.created_at);
-        Self { delivery: item.delivery.clone(), attempts, created_at }
+        let &LeasedItem { attempts, throttled_since, created_at, .. } = item;
+        Self { delivery: item.delivery.clone(), attempts, throttled_since, created_at }
     }
 }
 
-/// The pace counts from the end of a call too: one that took long must not be followed at once.
-fn rest(turn: &Turn, now: UnixMillis) -> (String, UnixMillis) {
-    (turn.destination.clone(), now.saturating_add(turn.every_ms))
+/// A parcel that was tried.
+struct Parceled<'a> {
+    items: &'a [Tried],
+    /// The channel's tries in a row, before this one, that did not work.
+    failures: i64,
+    sender_max: usize,
+}
+
+impl Parceled<'_> {
+    fn tries(&self, wait_ms: impl Fn(&Tried) -> Option<i64>) -> Vec<(String, Option<i64>)> {
+        self.items.iter().map(|item| (item.delivery.clone(), wait_ms(item))).collect()
+    }
 }
 
 async fn settle(
     store: &Store,
     lease: &lookout_store::Lease,
     outcome: &Outcome,
-    ready: &[(String, UnixMillis)],
+    holds: &[(String, i64)],
 ) -> Result<u64, StoreError> {
     let mut wait = SETTLE_WAIT;
     for _ in 1..SETTLE_TRIES {
-        if let Ok(done) = store.settle_parcel(lease, outcome, ready).await {
+        if let Ok(done) = store.settle_parcel(lease, outcome, holds).await {
             return Ok(done);
         }
         tokio::time::sleep(wait).await;
         wait *= 2;
     }
-    store.settle_parcel(lease, outcome, ready).await
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX)
+    store.settle_parcel(lease, outcome, holds).await
 }
 
 fn parcel(kind: DeliveryKind, reply_to: Option<String>, items: Vec<LeasedItem>) -> Parcel {

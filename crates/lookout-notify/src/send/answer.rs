@@ -86,7 +86,7 @@ fn failed(error: reqwest::Error) -> SendError {
     SendError::retry(format!("{what}: {without}"))
 }
 
-/// `Retry-After`: seconds, whole or not, or a time.
+/// `Retry-After`: seconds, whole or not, or a time. `None` when that is no wait.
 pub(crate) fn retry_after(headers: &HeaderMap, now: UnixMillis) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = seconds(text).or_else(|| {
@@ -94,7 +94,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: UnixMillis) -> Option<Durati
         let now = Duration::from_millis(u64::try_from(now).ok()?);
         Some(at.saturating_sub(now))
     })?;
-    Some(wait.min(RETRY_AFTER_MAX))
+    Some(wait.min(RETRY_AFTER_MAX)).filter(|wait| !wait.is_zero())
 }
 
 /// A decimal number of seconds, rounded up to a millisecond.
@@ -146,10 +146,11 @@ mod tests {
             retry_after(&headers, 784_111_777_000)
         };
         assert_eq!(wait("Sun, 06 Nov 1994 08:50:00 GMT"), Some(Duration::from_secs(23)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), None);
         assert_eq!(wait("Mon, 06 Nov 2034 08:00:00 GMT"), Some(RETRY_AFTER_MAX));
         assert_eq!(wait("120"), Some(Duration::from_secs(120)));
         assert_eq!(wait("soon"), None);
+        assert_eq!(wait("0"), None);
     }
 
     #[test]

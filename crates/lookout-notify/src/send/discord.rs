@@ -121,9 +121,7 @@ fn judge(answer: &Answer) -> Result<Receipt, SendError> {
             let message: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             Ok(Receipt { message_id: message["id"].as_str().map(str::to_owned) })
         }
-        StatusCode::TOO_MANY_REQUESTS => {
-            Err(SendError::Retry { after: wait(answer), reason: answer.told() })
-        }
+        StatusCode::TOO_MANY_REQUESTS => Err(SendError::too_many(wait(answer), answer.told())),
         // A deleted webhook. Going on would get the whole server's address banned.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
             Err(SendError::ChannelGone { reason: answer.told() })

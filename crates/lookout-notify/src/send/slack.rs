@@ -149,7 +149,7 @@ fn judge(answer: &Answer) -> Result<Receipt, SendError> {
         _ if status.is_success() => Ok(Receipt::default()),
         StatusCode::TOO_MANY_REQUESTS => {
             let after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            Err(SendError::Retry { after: after.and_then(seconds), reason: answer.told() })
+            Err(SendError::too_many(after.and_then(seconds), answer.told()))
         }
         // action_prohibited, channel_not_found, no_service, channel_is_archived, invalid_token
         StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => {

@@ -161,6 +161,9 @@ async fn answers_decide_about_another_try() {
     let seconds = |seconds: u64| Some(Duration::from_secs(seconds));
     for (fault, expected) in [
         (status(429, Some("7")), seconds(7)),
+        (status(429, Some("0")), None),
+        (status(503, Some("0")), None),
+        (status(503, Some("Thu, 09 Oct 2025 08:00:00 GMT")), None),
         (status(503, Some("Thu, 09 Oct 2025 08:54:20 GMT")), seconds(60)),
         (status(502, None), None),
         (status(500, None), None),
@@ -168,8 +171,16 @@ async fn answers_decide_about_another_try() {
         (status(400, Some("soon")), None),
     ] {
         let error = answered(fault.clone()).await.unwrap_err();
-        let SendError::Retry { after, reason } = &error else { panic!("{fault:?}: {error}") };
-        assert_eq!(*after, expected, "{fault:?}");
+        let (after, reason) = match &error {
+            // Only one that says that it has not taken the message costs no try.
+            SendError::Wait { after, reason } => {
+                assert_eq!(fault, status(429, Some("7")));
+                (Some(*after), reason)
+            }
+            SendError::Retry { after, reason } => (*after, reason),
+            other => panic!("{fault:?}: {other}"),
+        };
+        assert_eq!(after, expected, "{fault:?}");
         assert!(reason.ends_with(": not now"), "{reason}");
     }
     let gone = answered(status(410, None)).await.unwrap_err();

@@ -82,7 +82,7 @@ impl Sender for Webhook {
         let ChannelConfig::Webhook { url } = config else { return Vec::new() };
         let origin = url.parse::<url::Url>().map(|url| url.origin().ascii_serialization());
         // A URL that cannot be read is refused when it is sent to.
-        vec![Pace::new("webhook", &origin.unwrap_or_default(), PACE)]
+        vec![Pace::of_host("webhook", &origin.unwrap_or_default(), PACE)]
     }
 }
 
@@ -97,6 +97,9 @@ fn judge(answer: &Answer, now: UnixMillis) -> Result<Receipt, SendError> {
              where it leads",
             status.as_u16()
         ))),
+        StatusCode::TOO_MANY_REQUESTS => {
+            Err(SendError::too_many(retry_after(&answer.headers, now), answer.told()))
+        }
         _ => Err(SendError::Retry {
             after: retry_after(&answer.headers, now),
             reason: answer.told(),

@@ -382,16 +382,16 @@ async fn wait_turn(shared: &Shared, token: &Secret, chat: &TelegramChat) -> bool
     let turns: Vec<_> = paces(token, chat.id, Some(chat.kind)).into_iter().map(turn).collect();
     let latest: UnixMillis = shared.clock.now().saturating_add(ANSWER_AGE_MAX_MS);
     loop {
-        let at = match shared.store.take_turn(&turns).await {
+        let wait = match shared.store.take_turn(&turns).await {
             Ok(None) => return true,
-            Ok(Some(at)) if at < latest => at,
+            Ok(Some(wait)) if shared.clock.now().saturating_add(wait) < latest => wait,
             Ok(Some(_)) => return false,
             Err(error) => {
                 tracing::error!(%error, "cannot pace an answer to a Telegram chat");
                 return false;
             }
         };
-        let wait = u64::try_from(at.saturating_sub(shared.clock.now())).unwrap_or(0);
+        let wait = u64::try_from(wait).unwrap_or(0);
         tokio::time::sleep(Duration::from_millis(wait.max(1)).min(TURN_SLEEP_MAX)).await;
         if shared.clock.now() >= latest {
             return false;

@@ -132,6 +132,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// What is learned of a channel from now on is about what it is then: it is sent to afresh.
 pub(super) async fn write(
     connection: &mut AnyConnection,
     stored: &Stored,
@@ -139,7 +140,8 @@ pub(super) async fn write(
     let Stored { info, secrets } = stored;
     sqlx::query(
         "UPDATE channels SET name = $1, config = $2, secrets = $3, state = $4, reason = $5, \
-         updated_at = $6, deleted_at = $7 WHERE tenant_id = $8 AND id = $9",
+         updated_at = $6, deleted_at = $7, revision = revision + 1, wait_until = NULL, \
+         failures = 0 WHERE tenant_id = $8 AND id = $9",
     )
     .bind(info.name.clone())
     .bind(info.config.write()?)

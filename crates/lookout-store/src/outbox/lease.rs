@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::plan::{ActiveSilence, Candidate, CandidateAlert, Given, Told, plan};
 use super::settle::{IDS_PER_STATEMENT, change_in_chunks, values};
-use super::{LEASE_MS, Lease, LeaseAsk, Leased, LeasedItem, LeasedParcel, Leasing};
+use super::{Lease, LeaseAsk, Leased, LeasedItem, LeasedParcel, Leasing};
 use crate::alerts::{self, select_alerts};
 use crate::{DeliveryKind, Store, StoreError, pacing};
 
@@ -21,6 +21,14 @@ const SILENCES_MAX: i64 = 1_000;
 
 const LEASING: &str = "leasing deliveries";
 
+/// How a channel may be sent to.
+struct Gate {
+    revision: i64,
+    failures: i64,
+    /// Only tests are sent.
+    tests: bool,
+}
+
 impl Store {
     /// Leases what is due on a channel, as one parcel, if its destinations are ready. Silenced and
     /// overtaken deliveries are ended on the way.
@@ -28,15 +36,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`]; nothing is changed then.
     pub async fn lease_parcel(&self, ask: LeaseAsk<'_>) -> Result<Leasing, StoreError> {
-        let now = self.now();
-        if let Some(at) = self.not_ready(ask.turns, now).await? {
+        if let Some(at) = self.not_ready(ask.turns).await? {
             return Ok(Leased::NotBefore(at).into());
         }
         let mut tx = self.begin_write(LEASING).await?;
-        if let Some(answer) = self.check_channel(&mut tx, ask, now).await? {
-            return Ok(answer.into());
-        }
-        let candidates = self.pick(&mut tx, ask, now).await?;
+        let now = self.shared_now(&mut tx).await?;
+        let gate = match self.check_channel(&mut tx, ask, now).await? {
+            Ok(gate) => gate,
+            Err(answer) => return Ok(answer.into()),
+        };
+        let candidates = self.pick(&mut tx, ask, gate.tests, now).await?;
         if candidates.is_empty() {
             return Ok(Leased::Nothing.into());
         }
@@ -66,7 +75,9 @@ impl Store {
             tenant: ask.tenant.to_owned(),
             channel: ask.channel.to_owned(),
             token: self.next_id(now),
-            until: now.saturating_add(LEASE_MS),
+            until: now.saturating_add(ask.lease_ms),
+            revision: gate.revision,
+            failures: gate.failures,
         };
         let chosen: Vec<&Candidate> =
             decided.chosen.iter().filter_map(|at| candidates.get(*at)).collect();
@@ -82,15 +93,17 @@ impl Store {
         Ok(decided.with(Leased::Parcel(Box::new(parcel))))
     }
 
-    /// An answer when the channel may not be sent to now.
+    /// How the channel may be sent to now; an answer when it may not.
     async fn check_channel(
         &self,
         connection: &mut AnyConnection,
         ask: LeaseAsk<'_>,
         now: UnixMillis,
-    ) -> Result<Option<Leased>, StoreError> {
+    ) -> Result<Result<Gate, Leased>, StoreError> {
+        let failed = StoreError::database(LEASING);
         let sql = format!(
-            "SELECT muted_until FROM channels WHERE tenant_id = $1 AND id = $2 \
+            "SELECT muted_until, wait_until, revision, failures FROM channels \
+             WHERE tenant_id = $1 AND id = $2 \
              AND state = 'active' AND deleted_at IS NULL{}",
             self.engine().lock_row()
         );
@@ -100,23 +113,35 @@ impl Store {
             .fetch_optional(&mut *connection)
             .await
             .map_err(StoreError::database(LEASING))?;
-        let Some(row) = row else { return Ok(Some(Leased::Nothing)) };
-        let muted: Option<i64> =
-            row.try_get("muted_until").map_err(StoreError::database(LEASING))?;
-        if let Some(until) = muted.filter(|until| *until > now) {
-            return Ok(Some(Leased::NotBefore(until)));
-        }
+        let Some(row) = row else { return Ok(Err(Leased::Nothing)) };
+        let is_ahead = |column| {
+            let until: Option<i64> = row.try_get(column).map_err(&failed)?;
+            Ok::<_, StoreError>(until.is_some_and(|until| until > now))
+        };
+        let (is_muted, waits) = (is_ahead("muted_until")?, is_ahead("wait_until")?);
+        let number = |column| row.try_get::<i64, _>(column).map_err(&failed);
+        let (revision, failures) = (number("revision")?, number("failures")?);
         let row = sqlx::query(
-            "SELECT MAX(lease_until) AS until FROM deliveries \
-             WHERE channel_id = $1 AND state = 'sending' AND lease_until > $2",
+            "SELECT (SELECT MAX(lease_until) FROM deliveries \
+             WHERE channel_id = $1 AND state = 'sending' AND lease_until > $2) AS until, \
+             (SELECT MIN(due_at) FROM deliveries WHERE channel_id = $1 AND state = 'queued' \
+             AND kind = 'test' AND due_at <= $2) AS test",
         )
         .bind(ask.channel.to_owned())
         .bind(now)
         .fetch_one(connection)
         .await
-        .map_err(StoreError::database(LEASING))?;
-        let until: Option<i64> = row.try_get("until").map_err(StoreError::database(LEASING))?;
-        Ok(until.map(Leased::NotBefore))
+        .map_err(&failed)?;
+        let time = |column| row.try_get::<Option<i64>, _>(column).map_err(&failed);
+        // Somebody looks on, and wants to know whether it still does not work.
+        let tests = time("test")?.is_some();
+        if is_muted || (waits && !tests) {
+            return Ok(Err(Leased::Nothing));
+        }
+        Ok(match time("until")? {
+            Some(until) => Err(Leased::NotBefore(until)),
+            None => Ok(Gate { revision, failures, tests }),
+        })
     }
 
     /// The longest due deliveries, with what decides about them. Each table is asked alone, by its
@@ -125,12 +150,14 @@ impl Store {
         &self,
         connection: &mut AnyConnection,
         ask: LeaseAsk<'_>,
+        tests: bool,
         now: UnixMillis,
     ) -> Result<Vec<Candidate>, StoreError> {
         let sql = format!(
-            "SELECT id, kind, alert_id, attempts, created_at FROM deliveries \
-             WHERE channel_id = $1 AND tenant_id = $2 AND state = 'queued' AND due_at <= $3 \
+            "SELECT id, kind, alert_id, attempts, throttled_since, created_at FROM deliveries \
+             WHERE channel_id = $1 AND tenant_id = $2 AND state = 'queued'{} AND due_at <= $3 \
              ORDER BY due_at, id LIMIT $4{}",
+            if tests { " AND kind = 'test'" } else { "" },
             self.engine().skip_locked()
         );
         let limit = ask.items_max.clamp(LOOK_MIN, LOOK_MAX);
@@ -157,6 +184,7 @@ fn read_candidate(row: &AnyRow) -> Result<Candidate, StoreError> {
         kind: DeliveryKind::parse(&kind)?,
         alert_id: row.try_get("alert_id").map_err(&failed)?,
         attempts: row.try_get("attempts").map_err(&failed)?,
+        throttled_since: row.try_get("throttled_since").map_err(&failed)?,
         created_at: row.try_get("created_at").map_err(&failed)?,
         alert: None,
         told: None,
@@ -235,7 +263,7 @@ async fn add_told(
     let told = rows.iter().map(|row| row.try_get::<Option<String>, _>("told"));
     let told = told.collect::<Result<Vec<_>, _>>().map_err(&failed)?;
     let told: Vec<&str> = told.iter().flatten().map(String::as_str).collect();
-    let sql = "SELECT id, alert_id, state, attempts, message_id FROM deliveries \
+    let sql = "SELECT id, alert_id, state, maybe_told, message_id FROM deliveries \
                WHERE tenant_id = $1 AND id IN";
     let mut found = HashMap::new();
     for row in by_ids(connection, sql, &[ask.tenant], &told).await? {
@@ -243,7 +271,7 @@ async fn add_told(
         let told = Told {
             id: row.try_get("id").map_err(&failed)?,
             state: row.try_get("state").map_err(&failed)?,
-            attempts: row.try_get("attempts").map_err(&failed)?,
+            maybe_told: row.try_get::<i16, _>("maybe_told").map_err(&failed)? != 0,
             message_id: row.try_get("message_id").map_err(&failed)?,
         };
         found.insert(alert, told);
@@ -379,6 +407,7 @@ async fn load(
         items.push(LeasedItem {
             delivery: candidate.id.clone(),
             attempts: candidate.attempts.saturating_add(1),
+            throttled_since: candidate.throttled_since,
             created_at: candidate.created_at,
             alert,
         });

@@ -17,6 +17,7 @@ pub(super) struct Candidate {
     pub(super) alert_id: Option<String>,
     /// Tries before this one.
     pub(super) attempts: i64,
+    pub(super) throttled_since: Option<UnixMillis>,
     pub(super) created_at: UnixMillis,
     /// `None` for a test, and where the alert's row is gone.
     pub(super) alert: Option<CandidateAlert>,
@@ -38,7 +39,8 @@ pub(super) struct CandidateAlert {
 pub(super) struct Told {
     pub(super) id: String,
     pub(super) state: String,
-    pub(super) attempts: i64,
+    /// A try ended without a clear answer.
+    pub(super) maybe_told: bool,
     pub(super) message_id: Option<String>,
 }
 
@@ -164,9 +166,10 @@ fn retraction_fate(candidate: &Candidate, plan: &mut Plan) -> Fate {
         "sending" => Fate::Wait,
         "queued" => {
             plan.ended.push((told.id.clone(), "cancelled", UNDONE_BEFORE.to_owned()));
-            if told.attempts > 0 { Fate::Send { reply_to: None } } else { never() }
+            if told.maybe_told { Fate::Send { reply_to: None } } else { never() }
         }
-        "cancelled" if told.attempts > 0 => Fate::Send { reply_to: None },
+        // Whatever became of it later.
+        _ if told.maybe_told => Fate::Send { reply_to: None },
         _ => never(),
     }
 }
@@ -184,6 +187,7 @@ mod tests {
             kind,
             alert_id: Some("a".into()),
             attempts: 0,
+            throttled_since: None,
             created_at: 0,
             alert: Some(alert),
             told: None,
@@ -191,9 +195,9 @@ mod tests {
         }
     }
 
-    fn retraction(id: &str, state: &str, attempts: i64) -> Candidate {
+    fn retraction(id: &str, state: &str, maybe_told: bool) -> Candidate {
         let message_id = (state == "sent").then(|| "m1".to_owned());
-        let told = Told { id: format!("of-{id}"), state: state.into(), attempts, message_id };
+        let told = Told { id: format!("of-{id}"), state: state.into(), maybe_told, message_id };
         Candidate { kind: DeliveryKind::Retraction, told: Some(told), ..alert(id) }
     }
 
@@ -221,7 +225,7 @@ mod tests {
 
     #[test]
     fn kinds_do_not_mix_and_tests_go_alone() {
-        let mixed = [alert("a"), retraction("b", "sent", 1), alert("c")];
+        let mixed = [alert("a"), retraction("b", "sent", false), alert("c")];
         let decided = decide(&mixed);
         assert_eq!((chosen(&decided, &mixed), decided.reply_to.clone()), (vec!["a", "c"], None));
         let decided = decide(&mixed[1..]);
@@ -233,24 +237,26 @@ mod tests {
 
     #[test]
     fn a_retraction_follows_what_became_of_its_alert() {
-        for (state, attempts, is_sent, ended) in [
-            ("sent", 1, true, vec![]),
-            ("sending", 1, false, vec![]),
-            ("queued", 0, false, vec!["of-r", "r"]),
-            ("queued", 2, true, vec!["of-r"]),
-            ("silenced", 0, false, vec!["r"]),
-            ("dead", 10, false, vec!["r"]),
-            ("cancelled", 0, false, vec!["r"]),
-            ("cancelled", 1, true, vec![]),
+        for (state, maybe_told, is_sent, ended) in [
+            ("sent", false, true, vec![]),
+            ("sending", false, false, vec![]),
+            ("queued", false, false, vec!["of-r", "r"]),
+            ("queued", true, true, vec!["of-r"]),
+            ("silenced", false, false, vec!["r"]),
+            ("silenced", true, true, vec![]),
+            ("dead", false, false, vec!["r"]),
+            ("dead", true, true, vec![]),
+            ("cancelled", false, false, vec!["r"]),
+            ("cancelled", true, true, vec![]),
         ] {
-            let decided = decide(&[retraction("r", state, attempts)]);
-            assert_eq!(decided.chosen.len(), usize::from(is_sent), "{state} {attempts}");
+            let decided = decide(&[retraction("r", state, maybe_told)]);
+            assert_eq!(decided.chosen.len(), usize::from(is_sent), "{state} {maybe_told}");
             let told: Vec<_> = decided.ended.iter().map(|(id, ..)| id.as_str()).collect();
-            assert_eq!(told, ended, "{state} {attempts}");
+            assert_eq!(told, ended, "{state} {maybe_told}");
             assert!(decided.ended.iter().all(|(_, to, _)| *to == "cancelled"));
             assert_eq!(decided.waiting.len(), usize::from(state == "sending"));
         }
-        let orphan = Candidate { told: None, ..retraction("r", "sent", 1) };
+        let orphan = Candidate { told: None, ..retraction("r", "sent", false) };
         assert_eq!(decide(&[orphan]).ended.len(), 1);
     }
 
@@ -260,7 +266,7 @@ mod tests {
         let silences = [ActiveSilence { id: "s".into(), matcher }];
         let mut undone = alert("u");
         undone.alert.as_mut().unwrap().is_retracted = true;
-        let all = [alert("a"), retraction("r", "sent", 1), undone];
+        let all = [alert("a"), retraction("r", "sent", false), undone];
         let decided = plan(&all, &given(&silences));
         assert_eq!(chosen(&decided, &all), ["r"]);
         let ended: Vec<_> = decided.ended.iter().map(|(id, to, _)| (id.as_str(), *to)).collect();

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 use sqlx::Executor;
 
+use super::shared_time::{advance, on_shared_clock as store};
 use super::{NOW, Rig};
-use crate::{Actor, Due, Job, JobKinds, JobSpec, Misfire, Page, Store, StoreError, StoreUrl};
+use crate::{Actor, Due, Job, JobKinds, JobSpec, Misfire, Page, Store, StoreError};
 
 macro_rules! on_all {
     ($($case:ident),* $(,)?) => {
@@ -29,37 +30,6 @@ const MINUTE: i64 = 60_000;
 
 /// NOW is 08:53:20; the first full hour after it.
 const NINE: i64 = NOW + 6 * MINUTE + 40_000;
-
-/// A store whose shared time is the rig's clock, also on Postgres: there the statement that asks
-/// for the time finds a function of the test's own before the database's.
-async fn store(rig: &Rig) -> Store {
-    let store = rig.migrated().await;
-    if !matches!(rig.url, StoreUrl::Postgres { .. }) {
-        return store;
-    }
-    for statement in [
-        "CREATE TABLE test_clock (ms BIGINT NOT NULL)",
-        "INSERT INTO test_clock VALUES (0)",
-        "CREATE FUNCTION public.clock_timestamp() RETURNS TIMESTAMPTZ LANGUAGE SQL AS \
-         'SELECT to_timestamp(ms / 1000.0) FROM public.test_clock'",
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', \
-         current_database()); END $$",
-    ] {
-        store.pool().execute(statement).await.unwrap();
-    }
-    store.close().await;
-    let store = rig.open().await;
-    advance(rig, &store, 0).await;
-    store
-}
-
-async fn advance(rig: &Rig, store: &Store, millis: i64) {
-    rig.clock.advance(millis);
-    if matches!(rig.url, StoreUrl::Postgres { .. }) {
-        let set = sqlx::query("UPDATE test_clock SET ms = $1").bind(store.now());
-        set.execute(store.pool()).await.unwrap();
-    }
-}
 
 fn spec(name: &str) -> JobSpec {
     JobSpec {

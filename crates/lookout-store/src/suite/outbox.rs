@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use lookout_types::FixedClock;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::shared_time::on_shared_clock;
 use super::{NOW, Rig, on_file, on_memory, on_postgres};
-use crate::outbox::LEASE_MS;
 use crate::{
-    AlertState, DeliveryKind, LeaseAsk, Leased, LeasedParcel, Outcome, Page, QueueDepth, SpanKind,
+    Actor, AlertState, DeliveryKind, LeaseAsk, Leased, LeasedParcel, Outcome, Page, QueueDepth, SpanKind,
     Store, TENANT_DEFAULT, TestAlert, Turn,
 };
+
+mod fairness;
+mod waits;
 
 suite!(
     memory,
@@ -58,18 +60,29 @@ suite!(
     ]
 );
 
+/// How long a sender may take here.
+const LEASE_MS: i64 = 45_000;
+
 /// A store with a tenant, filled by hand: what writes these rows lives elsewhere.
 pub(super) struct Filled {
     pub(super) store: Store,
-    pub(super) clock: Arc<FixedClock>,
+    rig: Rig,
 }
 
 impl Filled {
     pub(super) async fn new(rig: &Rig) -> Self {
-        let store = rig.migrated().await;
-        let made = Self { store, clock: Arc::clone(&rig.clock) };
+        let made = Self::on(rig, &on_shared_clock(rig).await);
         made.run("INSERT INTO tenants (tenant_id, created_at) VALUES ('default', 0)").await;
         made
+    }
+
+    fn on(rig: &Rig, store: &Store) -> Self {
+        let (url, clock) = (rig.url.clone(), Arc::clone(&rig.clock));
+        Self { store: store.clone(), rig: Rig { url, clock } }
+    }
+
+    pub(super) async fn advance(&self, millis: i64) {
+        super::shared_time::advance(&self.rig, &self.store, millis).await;
     }
 
     pub(super) async fn run(&self, sql: &str) -> u64 {
@@ -122,7 +135,8 @@ impl Filled {
 
     async fn lease_with(&self, channel: &str, items_max: usize, turns: &[Turn]) -> Leased {
         let tenant = TENANT_DEFAULT;
-        let ask = LeaseAsk { tenant, channel, items_max, chars_max: 100_000, turns };
+        let (chars_max, lease_ms) = (100_000, LEASE_MS);
+        let ask = LeaseAsk { tenant, channel, items_max, chars_max, lease_ms, turns };
         self.store.lease_parcel(ask).await.unwrap().leased
     }
 
@@ -169,12 +183,12 @@ fn turn(destination: &str, every_ms: i64) -> Turn {
 async fn what_is_due_goes_together(rig: &Rig) {
     let b = Filled::new(rig).await;
     b.plain_channel("c").await;
-    assert!(b.store.due_channels().await.unwrap().is_empty());
+    assert!(b.store.due_channels().await.unwrap().channels.is_empty());
     for id in ["3", "1", "2"] {
         b.queued(id).await;
     }
     b.run("UPDATE deliveries SET due_at = due_at + 50 WHERE id = 'd3'").await;
-    let due = b.store.due_channels().await.unwrap();
+    let due = b.store.due_channels().await.unwrap().channels;
     assert_eq!((due.len(), due[0].due_at, due[0].kind.as_str()), (1, NOW, "telegram"));
     assert!(due[0].settings.is_ok());
     let first = b.parcel().await;
@@ -185,12 +199,12 @@ async fn what_is_due_goes_together(rig: &Rig) {
     assert_eq!(b.settle(&first, sent("m1")).await, 2);
     assert_eq!(b.row("d1").await, ("sent".into(), 1, 0, Some("m1".into()), None));
     assert_eq!(b.lease("c").await, Leased::Nothing);
-    b.clock.advance(50);
+    b.advance(50).await;
     let second = b.parcel().await;
     assert_eq!(ids(&second), ["d3"]);
     b.settle(&second, Outcome::Dead { reason: "no\nway".into() }).await;
     assert_eq!(b.row("d3").await.4, Some("noway".into()));
-    assert!(b.store.due_channels().await.unwrap().is_empty());
+    assert!(b.store.due_channels().await.unwrap().channels.is_empty());
 }
 
 async fn a_lease_is_fenced_and_ends(rig: &Rig) {
@@ -202,7 +216,7 @@ async fn a_lease_is_fenced_and_ends(rig: &Rig) {
     // One parcel at a time on a channel.
     assert_eq!(b.lease("c").await, Leased::NotBefore(NOW + LEASE_MS));
     assert_eq!(b.store.requeue_expired().await.unwrap(), 0);
-    b.clock.advance(LEASE_MS);
+    b.advance(LEASE_MS).await;
     assert_eq!(b.store.requeue_expired().await.unwrap(), 1);
     let second = b.parcel().await;
     assert_eq!(ids(&second), ["d2", "d1"]);
@@ -214,9 +228,9 @@ async fn a_lease_is_fenced_and_ends(rig: &Rig) {
     // A delivery whose sender always vanishes ends.
     b.queued("3").await;
     b.run("UPDATE deliveries SET attempts = 9 WHERE id = 'd3'").await;
-    b.clock.advance(1);
+    b.advance(1).await;
     b.parcel().await;
-    b.clock.advance(LEASE_MS);
+    b.advance(LEASE_MS).await;
     b.store.requeue_expired().await.unwrap();
     assert_eq!(b.state("d3").await, "dead");
 }
@@ -231,22 +245,22 @@ async fn paces_hold_across_channels(rig: &Rig) {
     let (bot, chat) = (turn("bot", 34), turn("chat", 3_000));
     let first = parcel(b.lease_with("c", 1, &[bot.clone(), chat.clone()]).await);
     assert_eq!(b.lease_with("e", 1, std::slice::from_ref(&bot)).await, Leased::NotBefore(NOW + 34));
-    b.clock.advance(34);
+    b.advance(34).await;
     // None is taken when one is not ready.
     assert_eq!(
         b.lease_with("e", 1, &[bot.clone(), chat.clone()]).await,
         Leased::NotBefore(NOW + 3_000)
     );
     assert_eq!(b.store.take_turn(std::slice::from_ref(&bot)).await.unwrap(), None);
-    assert_eq!(b.store.take_turn(std::slice::from_ref(&bot)).await.unwrap(), Some(NOW + 68));
-    let ready = [("chat".to_owned(), NOW + 9_000), ("bot".to_owned(), NOW)];
+    assert_eq!(b.store.take_turn(std::slice::from_ref(&bot)).await.unwrap(), Some(34));
+    let ready = [("chat".to_owned(), 9_000), ("bot".to_owned(), 0)];
     b.store.settle_parcel(&first.lease, &sent("m"), &ready).await.unwrap();
-    b.clock.advance(5_000);
-    assert_eq!(b.store.take_turn(&[chat]).await.unwrap(), Some(NOW + 9_000));
+    b.advance(5_000).await;
+    assert_eq!(b.store.take_turn(&[chat]).await.unwrap(), Some(4_000));
     // Holding back never makes ready sooner, and an idle look paces nothing.
     assert_eq!(b.lease_with("c", 1, std::slice::from_ref(&bot)).await, Leased::Nothing);
     parcel(b.lease_with("e", 1, &[bot]).await);
-    b.clock.advance(100_000_000);
+    b.advance(100_000_000).await;
     assert_eq!(b.store.purge_pacing().await.unwrap(), 2);
 }
 
@@ -257,17 +271,16 @@ async fn retries_wait_and_end(rig: &Rig) {
         b.queued(id).await;
     }
     let first = b.parcel().await;
-    let tries =
-        vec![("d1".into(), Some(NOW + 5)), ("d2".into(), Some(NOW + 5)), ("d3".into(), None)];
-    let outcome = Outcome::Retry { reason: "503".into(), tries, counts: true };
+    let tries = vec![("d1".into(), Some(5)), ("d2".into(), Some(5)), ("d3".into(), None)];
+    let outcome = Outcome::Retry { reason: "503".into(), tries, counts: true, wait_ms: Some(2) };
     assert_eq!(b.settle(&first, outcome).await, 3);
     assert_eq!(b.row("d1").await, ("queued".into(), 1, 5, None, Some("503".into())));
     assert_eq!(b.state("d3").await, "dead");
-    b.clock.advance(5);
+    b.advance(5).await;
     let again = b.parcel().await;
     assert_eq!(ids(&again), ["d1", "d2"]);
-    let tries = vec![("d1".into(), Some(NOW + 9)), ("d2".into(), Some(NOW + 9))];
-    let outcome = Outcome::Retry { reason: "429".into(), tries, counts: false };
+    let tries = vec![("d1".into(), Some(4)), ("d2".into(), Some(4))];
+    let outcome = Outcome::Retry { reason: "429".into(), tries, counts: false, wait_ms: Some(4) };
     b.settle(&again, outcome).await;
     assert_eq!(b.row("d1").await.1, 1, "being asked to wait is no try");
     assert_eq!(b.store.queue_depth().await.unwrap(), QueueDepth { queued: 2, due: 0 });
@@ -280,18 +293,22 @@ async fn a_gone_channel_is_disabled(rig: &Rig) {
     let parcel = b.parcel().await;
     b.queued("2").await;
     b.settle(&parcel, Outcome::Gone { reason: "the bot was blocked".into() }).await;
-    for id in ["d1", "d2"] {
-        let row = b.row(id).await;
-        assert_eq!((row.0.as_str(), row.4.as_deref()), ("dead", Some("the bot was blocked")));
-    }
+    // What was tried is no worse off than what was not.
+    assert_eq!(
+        b.row("d1").await,
+        ("queued".into(), 0, 0, None, Some("the bot was blocked".into()))
+    );
+    assert_eq!(b.row("d2").await, ("queued".into(), 0, 0, None, None));
     b.queued("3").await;
-    assert!(b.store.due_channels().await.unwrap().is_empty());
+    assert!(b.store.due_channels().await.unwrap().channels.is_empty());
     assert_eq!(b.lease("c").await, Leased::Nothing);
     let log = b.store.audit_log(TENANT_DEFAULT, &Page::default()).await.unwrap();
     assert_eq!(
         (log[0].action.as_str(), log[0].actor.as_str()),
         ("channel.disable", "system:deliver")
     );
+    b.store.enable_channel(TENANT_DEFAULT, "c", &Actor::Cli).await.unwrap();
+    assert_eq!(ids(&b.parcel().await), ["d1", "d2", "d3"]);
 }
 
 async fn silences_end_and_mutes_hold_back(rig: &Rig) {
@@ -313,13 +330,13 @@ async fn silences_end_and_mutes_hold_back(rig: &Rig) {
     assert_eq!(ids(&parcel), ["d0"]);
     b.settle(&parcel, sent("m")).await;
     // What was silenced stays so when the silence is over.
-    b.clock.advance(10);
+    b.advance(10).await;
     assert_eq!(b.lease("c").await, Leased::Nothing);
     b.queued("2").await;
     b.run(&format!("UPDATE channels SET muted_until = {}", NOW + 1_000)).await;
-    assert_eq!(b.lease("c").await, Leased::NotBefore(NOW + 1_000));
-    assert_eq!(b.store.due_channels().await.unwrap()[0].due_at, NOW + 1_000);
-    b.clock.advance(1_000);
+    assert_eq!(b.lease("c").await, Leased::Nothing);
+    assert_eq!(b.store.due_channels().await.unwrap().channels[0].due_at, NOW + 1_000);
+    b.advance(1_000).await;
     assert_eq!(ids(&b.parcel().await), ["d2"]);
 }
 
@@ -367,7 +384,7 @@ async fn unreadable_rows_hold_nothing_up(rig: &Rig) {
     assert_eq!(row.0, "dead");
     assert!(row.4.as_ref().unwrap().starts_with("its alert cannot be read: spans of"), "{row:?}");
     assert_eq!(b.state("d3").await, "cancelled");
-    let due = b.store.due_channels().await.unwrap();
+    let due = b.store.due_channels().await.unwrap().channels;
     assert_eq!(due.len(), 1);
     let error = due[0].settings.as_ref().unwrap_err().to_string();
     assert!(error.contains("channel `bad`") && !error.contains("hidden"), "{error}");
@@ -395,7 +412,7 @@ async fn instances_share_the_work(rig: &Rig) {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let store = rig.open().await;
-        let other = Filled { store, clock: Arc::clone(&rig.clock) };
+        let other = Filled::on(rig, &store);
         tasks.spawn(async move {
             let mut seen = Vec::new();
             loop {

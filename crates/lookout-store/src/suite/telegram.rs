@@ -79,7 +79,7 @@ async fn a_code_links_once(rig: &Rig) {
     assert_eq!((log[0].action.as_str(), log[0].detail["user"].as_i64()), ("channel.link", Some(9)));
     assert!(!log[0].detail.to_string().contains(&code));
     let late = b.store.make_link_code(TENANT_DEFAULT, "c").await.unwrap();
-    b.clock.advance(LINK_CODE_TTL_MS);
+    b.advance(LINK_CODE_TTL_MS).await;
     b.store.link_chat(&late, &server(), &chat(-5), 9).await.unwrap_err();
 }
 
@@ -179,7 +179,7 @@ async fn one_instance_reads_a_bot(rig: &Rig) {
     assert_eq!(take("y", NOW + 10).await.unwrap(), None);
     assert!(b.store.save_update("bot", "x", 42).await.unwrap());
     assert_eq!(take("x", NOW + 20).await.unwrap(), Some(42));
-    b.clock.advance(20);
+    b.advance(20).await;
     assert_eq!(take("y", NOW + 40).await.unwrap(), Some(42));
     assert!(!b.store.save_update("bot", "x", 43).await.unwrap());
     b.store.release_bot("bot", "y").await.unwrap();

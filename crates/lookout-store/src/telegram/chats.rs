@@ -6,6 +6,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::{BotKey, LINKING, write_config};
+use crate::outbox::forget_throttling;
 use crate::{ChannelConfig, ChannelSecrets, ChatKind, Store, StoreError};
 
 /// Most channels of one chat: several tenants may share a group.
@@ -76,7 +77,7 @@ impl Store {
         chat: i64,
     ) -> Result<Vec<ChatChannel>, StoreError> {
         let mut connection = self.pool().acquire().await.map_err(StoreError::database(CHATTING))?;
-        let found = of_chat(&mut connection, bot, chat).await?;
+        let found = of_chat(&mut connection, bot, chat, CHANNELS_MAX).await?;
         Ok(found.into_iter().map(|(channel, _)| channel).collect())
     }
 
@@ -165,11 +166,12 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let now = self.now();
         let mut tx = self.begin_write(CHATTING).await?;
-        let found = of_chat(&mut tx, bot, chat).await?;
+        let found = of_chat(&mut tx, bot, chat, CHANNELS_MAX).await?;
         for (channel, _) in &found {
+            forget_throttling(&mut tx, &channel.tenant, &channel.id).await?;
             sqlx::query(
-                "UPDATE channels SET muted_until = $1, updated_at = $2 \
-                 WHERE tenant_id = $3 AND id = $4",
+                "UPDATE channels SET muted_until = $1, updated_at = $2, \
+                 revision = revision + 1 WHERE tenant_id = $3 AND id = $4",
             )
             .bind(until)
             .bind(now)
@@ -196,7 +198,8 @@ impl Store {
     pub async fn move_chat(&self, bot: &BotKey, from: i64, to: i64) -> Result<usize, StoreError> {
         let now = self.now();
         let mut tx = self.begin_write(LINKING).await?;
-        let found = of_chat(&mut tx, bot, from).await?;
+        // All of them, however many: one that stays behind leads nowhere.
+        let found = of_chat(&mut tx, bot, from, usize::MAX).await?;
         for (channel, title) in &found {
             let (tenant, id) = (&channel.tenant, &channel.id);
             let config = ChannelConfig::Telegram {
@@ -224,7 +227,7 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let now = self.now();
         let mut tx = self.begin_write(LINKING).await?;
-        let found = of_chat(&mut tx, bot, chat).await?;
+        let found = of_chat(&mut tx, bot, chat, usize::MAX).await?;
         for (channel, _) in &found {
             let (tenant, id) = (&channel.tenant, &channel.id);
             self.switch_channel_off(&mut tx, tenant, id, reason, now).await?;
@@ -266,6 +269,7 @@ async fn of_chat(
     connection: &mut AnyConnection,
     bot: &BotKey,
     chat: i64,
+    channels_max: usize,
 ) -> Result<Vec<(ChatChannel, Option<String>)>, StoreError> {
     // The pattern only narrows what is read in full below.
     let rows = sqlx::query(
@@ -284,7 +288,7 @@ async fn of_chat(
         let config = ChannelConfig::read(&text("config")?, &id)?;
         let secrets = ChannelSecrets::read(&text("secrets")?, &id)?;
         let ChannelConfig::Telegram { chat_id, chat_title, .. } = config else { continue };
-        let is_full = found.len() >= CHANNELS_MAX;
+        let is_full = found.len() >= channels_max;
         if chat_id == Some(chat) && bot.serves(&secrets) && !is_full {
             found.push((read(row)?, chat_title));
         }

@@ -44,6 +44,9 @@ impl Store {
         new: &[NewDelivery],
         now: UnixMillis,
     ) -> Result<u64, StoreError> {
+        // By a clock that all go by, or a wrong one here would hold them back; never later than
+        // what this instance takes for now.
+        let due_at = now.min(self.shared_now(connection).await?);
         let insert = Insert {
             before: "INSERT INTO deliveries \
                      (tenant_id, id, channel_id, alert_id, kind, state, attempts, due_at, created_at)",
@@ -60,7 +63,7 @@ impl Store {
                 .bind(delivery.kind)
                 .bind("queued")
                 .bind(0_i64)
-                .bind(now)
+                .bind(due_at)
                 .bind(now))
         };
         insert.run(self.engine(), connection, new, bind).await
@@ -98,7 +101,7 @@ impl Store {
                 let told = with_list(
                     "SELECT alert_id, channel_id FROM deliveries \
                      WHERE tenant_id = $1 AND kind = 'alert' \
-                     AND (attempts > 0 OR state = 'sending' OR state = 'sent') \
+                     AND (maybe_told = 1 OR state = 'sending' OR state = 'sent') \
                      AND alert_id IN ({}) ORDER BY id",
                     2,
                 );

@@ -69,7 +69,7 @@ async fn slack_gets_one_message_for_many_alerts() {
     }
     // The second within a second is one too many; what Slack says is passed on.
     let error = scene.slack(&many(1, "a")).await.unwrap_err();
-    let SendError::Retry { after: Some(after), .. } = error else { panic!("{error}") };
+    let SendError::Wait { after, .. } = error else { panic!("{error}") };
     assert_eq!(after, Duration::from_secs(1));
 }
 
@@ -88,7 +88,7 @@ async fn discord_gets_one_message_and_names_it() {
         scene.discord(&many(1, "a")).await.unwrap();
     }
     let error = scene.discord(&many(1, "a")).await.unwrap_err();
-    let SendError::Retry { after: Some(after), .. } = error else { panic!("{error}") };
+    let SendError::Wait { after, .. } = error else { panic!("{error}") };
     assert!(after > Duration::ZERO && after <= Duration::from_secs(2), "{after:?}");
 }
 
@@ -155,6 +155,7 @@ async fn services_that_are_gone_disable_the_channel() {
     ] {
         scene.receiver.set([status(code)]);
         let named = |outcome: Result<Receipt, SendError>| match outcome.unwrap_err() {
+            SendError::Wait { .. } => "wait",
             SendError::Retry { .. } => "retry",
             SendError::Refused { .. } => "refused",
             SendError::ChannelGone { .. } => "gone",
