@@ -221,7 +221,10 @@ impl Running {
         self.parts.state.send_modify(|state| {
             state.cursor = Some(cursor);
             state.lag_frames = lag_frames;
-            state.problem = None;
+            // A cursor that was only read says nothing about whether it gets on.
+            if time.is_some() || lag_frames == 0 {
+                state.problem = None;
+            }
             state.age_s = time.map(|time| now_s.saturating_sub(time)).or(state.age_s);
         });
     }

@@ -1,11 +1,12 @@
 //! Upstreams that skip, repeat, go back and mix up: what is kept is the chain all the same.
+//! Where nobody can tell what is right, nothing is kept, and that is said.
 
 use std::time::Duration;
 
 use lookout_test::{Behaviour, FakeUpstream, TestApp};
 use serde_json::Value;
 
-use super::scene::{SIM, Scene, all, follow, hex};
+use super::scene::{SIM, Scene, all, follow, hex, until};
 
 const LOGS_MAX: usize = 5;
 
@@ -49,8 +50,62 @@ async fn faulty_upstreams_change_nothing_of_what_is_kept() {
     }
 }
 
+/// With nobody to compare with, what cannot be proved complete is waited for, in plain sight.
+#[tokio::test]
+async fn an_upstream_that_skips_logs_alone_is_waited_for_and_named() {
+    let scene = Scene::new(41, 0, LOGS_MAX).await;
+    scene.chain.vary();
+    scene.chain.extend(12, LOGS_MAX);
+    let alone = FakeUpstream::start("alone", scene.node.url(), 41).await.unwrap();
+    let app = follow(&[alone.url()]).start().await.unwrap();
+    scene.settled(&app).await;
+    for fault in [Behaviour::MissingLogs, Behaviour::LogsOfAnotherBlock] {
+        let before = all(&app, &format!("/v1/chains/{SIM}/events")).await.len();
+        alone.set([fault.clone()]);
+        // The first of them has logs for certain.
+        scene.chain.push(vec![super::scene::transfer(1)]);
+        scene.chain.extend(3, LOGS_MAX);
+        let waits = until("it is said what is waited for", async || {
+            let follow = app.get(&format!("/v1/chains/{SIM}/follow")).await.json();
+            follow["publisher"]["problem"].as_str().map(str::to_owned)
+        })
+        .await;
+        assert!(waits.contains("sim-0") || waits.contains("block"), "{fault:?}: {waits}");
+        let held = all(&app, &format!("/v1/chains/{SIM}/events")).await.len();
+        assert_eq!(held, before, "{fault:?}: kept what is not complete");
+        alone.set([]);
+        scene.settled(&app).await;
+        same(&scene, &app, "after it has recovered").await;
+    }
+}
+
+/// A node that was restored from an older snapshot has fewer blocks, and then others.
+#[tokio::test]
+async fn a_chain_that_goes_back_for_good_and_grows_anew_is_kept_as_it_is_in_the_end() {
+    let scene = Scene::new(42, 40, LOGS_MAX).await;
+    let app = scene.server().start().await.unwrap();
+    scene.settled(&app).await;
+    for lost in [3, 20] {
+        scene.chain.reorg(lost, 0, LOGS_MAX);
+        let head = hex(&scene.chain.head().hash);
+        app.wait_head(SIM, &head).await.unwrap();
+        // It grows past where it was, with other blocks.
+        scene.chain.extend(lost + 5, LOGS_MAX);
+        scene.settled(&app).await;
+        same(&scene, &app, "grown anew").await;
+    }
+    // The same blocks come again.
+    let full = scene.chain.head().hash;
+    scene.chain.reorg(6, 0, LOGS_MAX);
+    app.wait_head(SIM, &hex(&scene.chain.head().hash)).await.unwrap();
+    scene.chain.switch_to(full);
+    scene.chain.extend(1, LOGS_MAX);
+    scene.settled(&app).await;
+    same(&scene, &app, "the same again").await;
+}
+
 /// Compares every log that is kept with the chain.
-async fn same(scene: &Scene, app: &TestApp, what: &str) {
+pub(super) async fn same(scene: &Scene, app: &TestApp, what: &str) {
     let kept = all(app, &format!("/v1/chains/{SIM}/events?order=asc")).await;
     let kept: Vec<_> = kept
         .iter()
