@@ -177,6 +177,7 @@ impl WarehouseError {
             Self::File { .. } | Self::InUse { .. } | Self::Full | Self::Closed => {
                 ErrorKind::Unavailable
             }
+            Self::Database { source, .. } if is_passing(source) => ErrorKind::Unavailable,
             Self::Schema { .. } | Self::Corrupt { .. } | Self::Database { .. } => {
                 ErrorKind::Internal
             }
@@ -185,9 +186,30 @@ impl WarehouseError {
 
     /// For `map_err`: a failed statement, with what it was for.
     pub(crate) fn database(doing: &'static str) -> impl Fn(rusqlite::Error) -> Self {
-        move |source| match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Database { doing, source },
+        move |source| {
+            if is_full(&source) { Self::Full } else { Self::Database { doing, source } }
         }
     }
+}
+
+/// Whether no space is left; the index of the write-ahead log says so in its own way.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        error.code == rusqlite::ErrorCode::DiskFull
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
+}
+
+/// Whether trying again later can help: the file is in use, or the disk has a bad moment.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+        )
+    )
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use lookout_types::ChainId;
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::apply::ChainState;
 use super::schema;
 use crate::WarehouseError;
+use crate::error::is_full;
 
 /// Jobs that wait for the writer; a caller beyond them waits itself.
 const QUEUE: usize = 8;
@@ -158,8 +159,15 @@ fn private(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
+/// A disk that is full already when the file is opened.
+fn full(file: &Path) -> WarehouseError {
+    let reason = "its disk is full; free some space".to_owned();
+    WarehouseError::File { file: file.to_owned(), reason }
+}
+
 fn connect(file: Option<&Path>) -> Result<Writer, WarehouseError> {
     let failed = |error: rusqlite::Error| match file {
+        Some(file) if is_full(&error) => full(file),
         Some(file) => WarehouseError::File { file: file.to_owned(), reason: error.to_string() },
         None => WarehouseError::Database { doing: "opening it in memory", source: error },
     };
@@ -178,9 +186,20 @@ fn connect(file: Option<&Path>) -> Result<Writer, WarehouseError> {
     );
     connection.execute_batch(&pragmas).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-    schema::prepare(&mut connection)?;
-    let epoch = connection
-        .query_row("UPDATE writer SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0))
-        .map_err(failed)?;
+    schema::prepare(&mut connection).map_err(|error| match (error, file) {
+        (WarehouseError::Full, Some(file)) => full(file),
+        (error, _) => error,
+    })?;
+    let epoch = next_epoch(&mut connection).map_err(failed)?;
     Ok(Writer { connection, epoch, chains: HashMap::new() })
+}
+
+/// Takes over as the one that writes. In a transaction, whose end says whether it is on the disk: a
+/// statement that returns a row has not ended by then.
+fn next_epoch(connection: &mut Connection) -> Result<i64, rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let sql = "UPDATE writer SET epoch = epoch + 1 RETURNING epoch";
+    let epoch = transaction.query_row(sql, [], |row| row.get(0))?;
+    transaction.commit()?;
+    Ok(epoch)
 }
