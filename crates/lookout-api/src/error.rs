@@ -207,6 +207,9 @@ impl From<StoreError> for ApiError {
         }
         match Code::of(error.kind()) {
             Code::Internal => Self::internal(error),
+            Code::Unavailable if matches!(error, StoreError::Full { .. }) => {
+                Self::new(Code::Unavailable, error.to_string())
+            }
             // Where the store is and what it runs on is not the client's business.
             Code::Unavailable => Self {
                 internal: Some(error.to_string()),
@@ -222,7 +225,7 @@ impl From<WarehouseError> for ApiError {
         match &error {
             // The answer would be too large, not the body that was sent.
             WarehouseError::TooLarge(_) => Self::new(Code::InvalidParameter, error.to_string()),
-            WarehouseError::Invalid(_) | WarehouseError::Stale(_) => {
+            WarehouseError::Invalid(_) | WarehouseError::Stale(_) | WarehouseError::Full => {
                 Self::new(Code::of(error.kind()), error.to_string())
             }
             _ if error.kind() == ErrorKind::Unavailable => Self {
@@ -238,6 +241,7 @@ impl From<WarehouseError> for ApiError {
 impl From<BusError> for ApiError {
     fn from(error: BusError) -> Self {
         match error.kind() {
+            _ if matches!(error, BusError::Full) => Self::new(Code::Unavailable, error.to_string()),
             ErrorKind::Unavailable => Self {
                 internal: Some(error.to_string()),
                 ..Self::new(Code::Unavailable, "the bus cannot be reached at the moment")

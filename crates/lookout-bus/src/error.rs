@@ -109,6 +109,9 @@ pub enum BusError {
         /// The reason the system gave.
         source: std::io::Error,
     },
+    /// No space is left.
+    #[error("the disk of the bus is full; no frame is lost, free some space and it goes on")]
+    Full,
     /// An earlier write failed in a way that cannot be taken back.
     #[error("the bus takes no more frames of chain {0} after a failed write; restart lookout")]
     Broken(ChainId),
@@ -118,6 +121,11 @@ pub enum BusError {
 }
 
 impl BusError {
+    /// A file that could not be worked with, or no more than a disk without space.
+    pub(crate) fn file(doing: &'static str, file: PathBuf, source: std::io::Error) -> Self {
+        if is_full(&source) { Self::Full } else { Self::File { doing, file, source } }
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -129,10 +137,17 @@ impl BusError {
             | Self::Unlinked { .. }
             | Self::Trimmed { .. }
             | Self::Ahead { .. } => ErrorKind::Conflict,
-            Self::InUse { .. } | Self::File { .. } | Self::Broken(_) | Self::Closed => {
-                ErrorKind::Unavailable
-            }
+            Self::InUse { .. }
+            | Self::File { .. }
+            | Self::Full
+            | Self::Broken(_)
+            | Self::Closed => ErrorKind::Unavailable,
             Self::Damaged { .. } => ErrorKind::Internal,
         }
     }
+}
+
+/// Whether there is no space: on the disk, or for this user.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }

@@ -149,7 +149,7 @@ fn lock(folder: &Path) -> Result<File, BusError> {
     let file = folder.join("lock");
     let failed = |doing, file: &Path| {
         let file = file.to_owned();
-        move |source| BusError::File { doing, file, source }
+        move |source| BusError::file(doing, file, source)
     };
     segment::make_folder(folder).map_err(failed("create the folder of", folder))?;
     let lock = segment::open_private(&file).map_err(failed("open", &file))?;

@@ -269,7 +269,7 @@ fn taken(name: &str) -> StoreError {
 fn name_taken(name: &str, doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     move |source| match &source {
         sqlx::Error::Database(error) if error.is_unique_violation() => taken(name),
-        _ => StoreError::Database { doing, source },
+        _ => StoreError::database(doing)(source),
     }
 }
 

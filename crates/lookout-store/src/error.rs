@@ -98,6 +98,12 @@ pub enum StoreError {
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes for a key: {0}")]
     Random(getrandom::Error),
+    /// No space is left.
+    #[error("the disk of the store is full: {doing} changed nothing; free some space")]
+    Full {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// A statement failed.
     #[error("the store failed while {doing}: {source}")]
     Database {
@@ -118,9 +124,10 @@ impl StoreError {
             Self::Limit(_) | Self::Conflict(_) | Self::Held { .. } | Self::LeaseLost { .. } => {
                 ErrorKind::Conflict
             }
-            Self::FolderMissing { .. } | Self::File { .. } | Self::Open { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::FolderMissing { .. }
+            | Self::File { .. }
+            | Self::Open { .. }
+            | Self::Full { .. } => ErrorKind::Unavailable,
             Self::Database { source, .. } if is_passing(source) => ErrorKind::Unavailable,
             Self::SchemaNewer { .. }
             | Self::SchemaDiffers { .. }
@@ -132,7 +139,9 @@ impl StoreError {
 
     /// For `map_err`: a failed statement, with what it was for.
     pub(crate) fn database(doing: &'static str) -> impl Fn(sqlx::Error) -> Self {
-        move |source| Self::Database { doing, source }
+        move |source| {
+            if is_full(&source) { Self::Full { doing } } else { Self::Database { doing, source } }
+        }
     }
 }
 
@@ -140,10 +149,39 @@ impl StoreError {
 fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => true,
-        // SQLITE_BUSY (5) and its extended codes; Postgres class 57, "operator intervention".
-        sqlx::Error::Database(e) => e.code().is_some_and(|code| {
-            ["5", "261", "517"].contains(&code.as_ref()) || code.starts_with("57P")
-        }),
+        // Postgres class 57, "operator intervention".
+        sqlx::Error::Database(e) => {
+            e.code().is_some_and(|code| code.starts_with("57P") || passes(&code))
+        }
         _ => false,
+    }
+}
+
+/// Whether a code of SQLite is `SQLITE_BUSY` (5), `SQLITE_IOERR` (10) or `SQLITE_CANTOPEN` (14); the low
+/// byte of an extended code says of what it is one.
+fn passes(code: &str) -> bool {
+    // The codes of Postgres have five characters, SQLite's extended ones at most four today.
+    code.len() < 5 && code.parse::<u32>().is_ok_and(|code| [5, 10, 14].contains(&(code & 0xff)))
+}
+
+/// Whether no space is left: `SQLITE_FULL`, `SQLITE_IOERR_SHMSIZE` (the index of the write-ahead log
+/// cannot grow), and what Postgres says then.
+fn is_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["13", "4874", "53100"].contains(&code.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_sqlite_that_pass_are_told_from_those_of_postgres() {
+        for code in ["5", "261", "517", "10", "778", "1034", "14", "526"] {
+            assert!(passes(code), "{code}");
+        }
+        for code in ["1", "11", "19", "2067", "23505", "40001", "42P01", "", "x"] {
+            assert!(!passes(code), "{code}");
+        }
     }
 }

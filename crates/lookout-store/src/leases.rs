@@ -48,7 +48,7 @@ impl Store {
         }
         let now = self.now();
         let until = end(now, length_ms)?;
-        let row = sqlx::query(
+        let rows = sqlx::query(
             "INSERT INTO chain_leases (chain_id, holder, token, until) VALUES ($1, $2, 1, $3) \
              ON CONFLICT (chain_id) DO UPDATE SET holder = excluded.holder, \
              token = chain_leases.token + 1, until = excluded.until \
@@ -59,10 +59,11 @@ impl Store {
         .bind(holder.to_owned())
         .bind(until)
         .bind(now)
-        .fetch_optional(self.pool())
+        // To the end, which is where SQLite commits; after the first row it would be cut off.
+        .fetch_all(self.pool())
         .await
         .map_err(StoreError::database(TAKING))?;
-        if let Some(row) = row {
+        if let Some(row) = rows.first() {
             let token = row.try_get("token").map_err(StoreError::database(TAKING))?;
             return Ok(ChainLease { chain, holder: holder.to_owned(), token, until });
         }

@@ -174,9 +174,16 @@ fn pool_options(url: &StoreUrl) -> AnyPoolOptions {
             .after_connect(|connection, _| Box::pin(set_up_sqlite(connection))),
         StoreUrl::SqliteFile(_) => options
             .max_connections(SQLITE_CONNECTIONS_MAX)
+            .before_acquire(|connection, _| Box::pin(is_free(connection)))
             .after_connect(|connection, _| Box::pin(set_up_sqlite(connection))),
         StoreUrl::Postgres { .. } => options.max_connections(POSTGRES_CONNECTIONS_MAX),
     }
+}
+
+/// Whether a connection can begin a transaction. A COMMIT that fails for want of space has ended its
+/// transaction already, so the driver's ROLLBACK fails, and it counts itself as inside for good.
+async fn is_free(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    Ok(!connection.is_in_transaction())
 }
 
 async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {

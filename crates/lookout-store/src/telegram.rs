@@ -255,7 +255,7 @@ impl Store {
         lease: &str,
         until: UnixMillis,
     ) -> Result<Option<i64>, StoreError> {
-        let row = sqlx::query(
+        let rows = sqlx::query(
             "INSERT INTO telegram_bots (bot, username, is_server, next_update, lease, lease_until) \
              VALUES ($1, '', 0, 0, $2, $3) ON CONFLICT (bot) DO UPDATE \
              SET lease = excluded.lease, lease_until = excluded.lease_until \
@@ -266,11 +266,12 @@ impl Store {
         .bind(lease.to_owned())
         .bind(until)
         .bind(self.now())
-        .fetch_optional(self.pool())
+        // To the end, which is where SQLite commits; after the first row it would be cut off.
+        .fetch_all(self.pool())
         .await
         .map_err(StoreError::database(READING))?;
-        let read = |row: sqlx::any::AnyRow| row.try_get("next_update");
-        row.map(read).transpose().map_err(StoreError::database(READING))
+        let read = |row: &sqlx::any::AnyRow| row.try_get("next_update");
+        rows.first().map(read).transpose().map_err(StoreError::database(READING))
     }
 
     /// Keeps how far a bot's updates are done; `false` when another instance reads them now.

@@ -45,6 +45,7 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     wait_ready: bool,
     roles: Option<String>,
+    store: Option<PathBuf>,
 }
 
 /// An answer, read to its end.
@@ -140,12 +141,35 @@ impl Builder {
         self
     }
 
+    /// Keeps the store in this folder instead of the server's own.
+    #[must_use]
+    pub fn store_in(mut self, folder: &Path) -> Self {
+        self.store = Some(folder.to_owned());
+        self
+    }
+
+    /// Keeps events in this folder instead of the server's own.
+    #[must_use]
+    pub fn warehouse_in(self, folder: &Path) -> Self {
+        self.config_extra(&format!("[warehouse]\nurl = \"sqlite:{}/events.db\"", folder.display()))
+    }
+
+    /// Keeps frames in this folder instead of the server's own.
+    #[must_use]
+    pub fn bus_in(self, folder: &Path) -> Self {
+        self.config_extra(&format!("[bus]\nurl = \"local:{}/frames\"", folder.display()))
+    }
+
     /// The configuration file that this makes.
     pub fn config(&self) -> String {
+        let store = self.store.as_deref().unwrap_or(Path::new("")).join("lookout.db");
         format!(
-            "[server]\nlisten = \"{}\"\n\n[store]\nurl = \"sqlite:lookout.db\"\n\n[log]\n\
+            "[server]\nlisten = \"{}\"\n\n[store]\nurl = \"sqlite:{}\"\n\n[log]\n\
              format = \"json\"\n{}{}",
-            self.listen, self.extra, self.chains
+            self.listen,
+            store.display(),
+            self.extra,
+            self.chains
         )
     }
 
@@ -218,6 +242,7 @@ impl TestApp {
             environment: Vec::new(),
             wait_ready: true,
             roles: None,
+            store: None,
         }
     }
 

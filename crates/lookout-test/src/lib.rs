@@ -10,6 +10,7 @@
 pub mod anvil;
 pub mod app;
 pub mod authority;
+pub mod disk;
 pub mod fleet;
 pub mod part;
 pub mod process;
@@ -24,6 +25,7 @@ pub mod token;
 pub use anvil::Anvil;
 pub use app::TestApp;
 pub use authority::Authority;
+pub use disk::SmallDisk;
 pub use fleet::{Behaviour, FakeUpstream, Fleet};
 pub use receiver::Receiver;
 pub use replay::{Replay, ReplaySpec};

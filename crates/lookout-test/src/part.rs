@@ -19,7 +19,9 @@ pub fn require<T>(part: &str, found: Result<T>) -> Option<T> {
     };
     let required = environment(REQUIRE).is_some_and(|value| value == "all");
     assert!(!required, "{REQUIRE}=all, but {part} is missing: {error:#}");
-    eprintln!("\n*** SKIPPED: {part} is missing: {error:#}\n*** (run `make tools` to fetch it)\n");
+    eprintln!(
+        "\n*** SKIPPED: {part} is missing: {error:#}\n*** (`make tools` fetches what can be fetched)\n"
+    );
     None
 }
 

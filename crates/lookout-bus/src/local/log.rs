@@ -18,6 +18,7 @@ use super::segment::{
     open_private, read_record, sync_folder,
 };
 use crate::BusError;
+use crate::error::is_full;
 
 /// A file is closed when it has reached this size: what trimming frees at once.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -57,8 +58,7 @@ struct End {
 
 impl ChainLog {
     pub(super) fn open(folder: PathBuf, chain: ChainId) -> Result<Self, BusError> {
-        let failed =
-            |source| BusError::File { doing: "create the folder of", file: folder.clone(), source };
+        let failed = |source| BusError::file("create the folder of", folder.clone(), source);
         make_folder(&folder).map_err(failed)?;
         if let Some(parent) = folder.parent() {
             sync_folder(parent).map_err(failed)?;
@@ -195,8 +195,7 @@ impl ChainLog {
             // What was written must go before anything else comes: a record may be torn at the very
             // end only. After a failed flush nothing is known about the file, so it stays as it is.
             let undone = file.set_len(*size).and_then(|()| file.seek(SeekFrom::Start(*size)));
-            let full = source.kind() == std::io::ErrorKind::StorageFull;
-            if undone.is_err() || !full {
+            if undone.is_err() || !is_full(&source) {
                 state.broken = true;
             }
             return Err(file_error("write", &path)(source));
@@ -442,5 +441,5 @@ pub(super) fn file_error(
     path: &Path,
 ) -> impl Fn(std::io::Error) -> BusError + use<> {
     let file = path.to_owned();
-    move |source| BusError::File { doing, file: file.clone(), source }
+    move |source| BusError::file(doing, file.clone(), source)
 }

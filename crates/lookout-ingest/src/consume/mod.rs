@@ -99,7 +99,7 @@ impl From<BusError> for ConsumeError {
     fn from(error: BusError) -> Self {
         let reason = error.to_string();
         match error {
-            BusError::File { .. } => Self::Retry(reason),
+            BusError::File { .. } | BusError::Full => Self::Retry(reason),
             BusError::Trimmed { .. } | BusError::Ahead { .. } => Self::Rebuild(reason),
             _ => Self::Fatal(reason),
         }

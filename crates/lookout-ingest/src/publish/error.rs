@@ -136,7 +136,9 @@ impl From<BusError> for Problem {
         match error {
             BusError::Fenced(_) => Self::Lost(error.to_string()),
             // Trimmed: between looking and reading.
-            BusError::File { .. } | BusError::Trimmed { .. } => Self::Retry(error.to_string()),
+            BusError::File { .. } | BusError::Full | BusError::Trimmed { .. } => {
+                Self::Retry(error.to_string())
+            }
             _ => Self::Stop(error.into()),
         }
     }
@@ -146,6 +148,9 @@ impl From<WarehouseError> for Problem {
     fn from(error: WarehouseError) -> Self {
         match error {
             WarehouseError::Stale(_) | WarehouseError::Full => Self::Retry(error.to_string()),
+            WarehouseError::Database { .. } if error.kind() == ErrorKind::Unavailable => {
+                Self::Retry(error.to_string())
+            }
             _ => Self::Stop(error.into()),
         }
     }

@@ -152,7 +152,7 @@ impl Writer {
             let bus = Arc::clone(&self.past.bus);
             match bus.publish(&self.claim, self.batch.clone()).await {
                 Ok(tail) => self.kept(tail, state, meters),
-                Err(error @ BusError::File { .. }) => {
+                Err(error @ (BusError::File { .. } | BusError::Full)) => {
                     meters.retries.increment(1);
                     if !warned {
                         tracing::error!(chain = %self.past.name, %error, "frames are not kept; trying on");

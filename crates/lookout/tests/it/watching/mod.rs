@@ -4,6 +4,7 @@ mod backtest;
 mod changes;
 mod commands;
 mod confirmations;
+mod disk;
 mod faults;
 mod hostile;
 mod instances;

@@ -123,7 +123,7 @@ async fn compare(world: &World, app: &TestApp, fresh: &TestApp) {
 }
 
 /// The alerts that stand, without what differs between any two servers.
-fn standing(alerts: &[Value]) -> BTreeMap<String, Value> {
+pub(super) fn standing(alerts: &[Value]) -> BTreeMap<String, Value> {
     let standing = alerts.iter().filter(|alert| alert["state"] != "retracted");
     let known = standing.map(|alert| {
         let key = json!([alert["ruleName"], alert["block"], alert["record"]]).to_string();
@@ -140,7 +140,7 @@ fn standing(alerts: &[Value]) -> BTreeMap<String, Value> {
 
 /// Each confirmed alert was told once, each retracted one that was told was taken back once, no other
 /// at all; repeats after a crash come under the same id.
-fn check_deliveries(alerts: &[Value], receiver: &Receiver) {
+pub(super) fn check_deliveries(alerts: &[Value], receiver: &Receiver) {
     let mut told: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     for message in receiver.accepted() {
         let body = message.json();
