@@ -55,13 +55,20 @@ impl Scheduler {
     pub async fn run(mut self) {
         let mut workers = JoinSet::new();
         let stop = self.parts.stop.clone();
+        let mut warned = false;
         while !stop.is_cancelled() {
             // Before looking, so that what comes in between is not slept through.
             let mut changed = self.parts.store.signals().jobs.listen();
             let pause = match self.step(&mut workers).await {
-                Ok(pause) => pause,
+                Ok(pause) => {
+                    warned = false;
+                    pause
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot look for due jobs; trying again");
+                    if !warned {
+                        tracing::warn!(%error, "cannot look for due jobs; trying on");
+                    }
+                    warned = true;
                     SLEEP_MAX
                 }
             };

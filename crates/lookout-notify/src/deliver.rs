@@ -11,10 +11,10 @@ mod slots;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lookout_store::{DueChannel, Store, Swept};
+use lookout_store::{DueChannel, Store, StoreError, Swept};
 use lookout_types::{Clock, UnixMillis};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +72,8 @@ struct Shared {
     stop: CancellationToken,
     /// How far the time by which all instances agree is ahead of the clock, in milliseconds.
     ahead: AtomicI64,
+    /// Parcels that were sent, and of which the store does not know it yet.
+    unsettled: AtomicUsize,
 }
 
 impl Shared {
@@ -102,14 +104,26 @@ struct Memory {
     sweep_at: UnixMillis,
     count_at: UnixMillis,
     forget_at: UnixMillis,
+    /// The store failed last time, and that was said.
+    store_failed: bool,
+}
+
+impl Memory {
+    /// Says once that the store fails; until it does what is asked of it most again.
+    fn failed(&mut self, error: &StoreError, message: &str) {
+        if !self.store_failed {
+            tracing::error!(%error, "{message}; trying on");
+        }
+        self.store_failed = true;
+    }
 }
 
 impl Deliverer {
     /// An engine; [`Deliverer::run`] starts it.
     pub fn new(parts: DelivererParts) -> Self {
         let DelivererParts { store, senders, clock, stop } = parts;
-        let ahead = AtomicI64::default();
-        let shared = Arc::new(Shared { store, senders, clock, stop, ahead });
+        let (ahead, unsettled) = (AtomicI64::default(), AtomicUsize::default());
+        let shared = Arc::new(Shared { store, senders, clock, stop, ahead, unsettled });
         Self { shared, look_every: LOOK_EVERY, lease_ms: millis(LEASE) }
     }
 
@@ -137,6 +151,7 @@ impl Deliverer {
             sweep_at: 0,
             count_at: 0,
             forget_at: 0,
+            store_failed: false,
         };
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         while !self.shared.stop.is_cancelled() {
@@ -170,7 +185,7 @@ impl Deliverer {
         let due = match self.shared.store.due_channels().await {
             Ok(due) => due,
             Err(error) => {
-                tracing::error!(%error, "cannot look for due deliveries");
+                memory.failed(&error, "cannot look for due deliveries");
                 return None;
             }
         };
@@ -245,14 +260,15 @@ impl Deliverer {
 
     async fn keep_house(&self, memory: &mut Memory) {
         let (store, now) = (&self.shared.store, self.shared.now());
-        if now >= memory.requeue_at {
+        // What waits to be settled looks lost once its lease is over, and must not be sent again.
+        if now >= memory.requeue_at && self.shared.unsettled.load(Ordering::Relaxed) == 0 {
             memory.requeue_at = now.saturating_add(REQUEUE_EVERY_MS);
             match store.requeue_expired().await {
-                Ok(0) => {}
+                Ok(0) => memory.store_failed = false,
                 Ok(count) => {
                     tracing::warn!(count, "deliveries whose sender ended are queued again")
                 }
-                Err(error) => tracing::error!(%error, "cannot queue deliveries again"),
+                Err(error) => memory.failed(&error, "cannot queue deliveries again"),
             }
         }
         if now >= memory.sweep_at {
@@ -266,16 +282,14 @@ impl Deliverer {
                         "deliveries ended on channels that are not sent to"
                     );
                 }
-                Err(error) => {
-                    tracing::error!(%error, "cannot end deliveries that nobody will send")
-                }
+                Err(error) => memory.failed(&error, "cannot end deliveries that nobody will send"),
             }
         }
         if now >= memory.count_at {
             memory.count_at = now.saturating_add(COUNT_EVERY_MS);
             match store.queue_depth().await {
                 Ok(depth) => meters::queue(depth),
-                Err(error) => tracing::error!(%error, "cannot count the queue"),
+                Err(error) => memory.failed(&error, "cannot count the queue"),
             }
         }
         if now >= memory.forget_at {
@@ -283,7 +297,7 @@ impl Deliverer {
             memory.ready.retain(|_, at| *at > now);
             memory.pauses.retain(|_, (_, pause)| pause.until > now);
             if let Err(error) = store.purge_pacing().await {
-                tracing::error!(%error, "cannot forget idle destinations");
+                memory.failed(&error, "cannot forget idle destinations");
             }
         }
     }

@@ -1,13 +1,14 @@
 //! One channel's turn: lease, send, settle, again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lookout_store::{
-    ChannelSettings, DeliveryKind, LeaseAsk, Leased, LeasedItem, LeasedParcel, Outcome, Store,
-    StoreError, Turn,
+    ChannelSettings, DeliveryKind, LeaseAsk, Leased, LeasedItem, LeasedParcel, Outcome, StoreError,
+    Turn,
 };
-use lookout_types::UnixMillis;
+use lookout_types::{ErrorKind, UnixMillis};
 
 use super::{Shared, backoff, meters, millis};
 use crate::send::{Item, Parcel, ParcelKind, Receipt, SendError, Sender};
@@ -20,10 +21,12 @@ const TURN_MAX: Duration = Duration::from_secs(2);
 const PARCEL_CHARS_MAX: i64 = 4 << 20;
 /// Longest that sending may take, whatever the sender does; below the lease's length.
 const SEND_MAX: Duration = Duration::from_secs(35);
-/// Tries to write down how sending ended. Giving up repeats the message once the lease has ended.
-const SETTLE_TRIES: u32 = 5;
-/// First wait between such tries; it doubles.
+/// How long to try to write down how sending ended, when the store fails for good. Giving up repeats
+/// the message once the lease has ended.
+const SETTLE_MAX: Duration = Duration::from_secs(6);
+/// First wait between such tries; it doubles, up to the longest.
 const SETTLE_WAIT: Duration = Duration::from_millis(200);
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long a channel rests after the store failed, in milliseconds.
 const STORE_PAUSE_MS: i64 = 1_000;
 
@@ -41,6 +44,8 @@ pub(super) struct Pause {
     pub(super) until: UnixMillis,
     /// Most items of a parcel, after a bigger one was refused.
     items_max: Option<usize>,
+    /// The store failed last time, and that was said.
+    store_failed: bool,
 }
 
 impl Pause {
@@ -146,11 +151,15 @@ impl Work {
             Ok(leasing) => leasing,
             Err(error) => {
                 let channel = &self.whose.channel;
-                tracing::error!(%error, channel, "cannot lease deliveries");
+                if !self.pause.store_failed {
+                    tracing::error!(%error, channel, "cannot lease deliveries; trying on");
+                }
+                self.pause.store_failed = true;
                 self.pause.until = shared.now().saturating_add(STORE_PAUSE_MS);
                 return false;
             }
         };
+        self.pause.store_failed = false;
         meters::count(&self.whose.kind, "silenced", leasing.silenced);
         meters::count(&self.whose.kind, "cancelled", leasing.cancelled);
         match leasing.leased {
@@ -200,7 +209,7 @@ impl Work {
             holds.push((slowest.clone(), wait_ms));
             self.ready = Some((slowest.clone(), now.saturating_add(wait_ms)));
         }
-        match settle(&shared.store, &lease, &outcome, &holds).await {
+        match settle(shared, &lease, &outcome, &holds).await {
             Ok(done) if done == facts.len() as u64 => {}
             Ok(done) => {
                 let (channel, leased) = (&self.whose.channel, facts.len());
@@ -311,20 +320,43 @@ impl Parceled<'_> {
 }
 
 async fn settle(
-    store: &Store,
+    shared: &Shared,
     lease: &lookout_store::Lease,
     outcome: &Outcome,
     holds: &[(String, i64)],
 ) -> Result<u64, StoreError> {
-    let mut wait = SETTLE_WAIT;
-    for _ in 1..SETTLE_TRIES {
-        if let Ok(done) = store.settle_parcel(lease, outcome, holds).await {
-            return Ok(done);
+    shared.unsettled.fetch_add(1, Ordering::Relaxed);
+    let settled = settle_at_last(shared, lease, outcome, holds).await;
+    shared.unsettled.fetch_sub(1, Ordering::Relaxed);
+    settled
+}
+
+async fn settle_at_last(
+    shared: &Shared,
+    lease: &lookout_store::Lease,
+    outcome: &Outcome,
+    holds: &[(String, i64)],
+) -> Result<u64, StoreError> {
+    let (mut wait, begun) = (SETTLE_WAIT, Instant::now());
+    let mut warned = false;
+    loop {
+        let error = match shared.store.settle_parcel(lease, outcome, holds).await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        // A store without room, or that is away, gives the row to nobody else either: waiting for it
+        // is what keeps the message from being sent again.
+        let passes = error.kind() == ErrorKind::Unavailable && !shared.stop.is_cancelled();
+        if !passes && begun.elapsed() >= SETTLE_MAX {
+            return Err(error);
+        }
+        if !warned {
+            tracing::warn!(%error, "how a delivery ended waits to be written down");
+            warned = true;
         }
         tokio::time::sleep(wait).await;
-        wait *= 2;
+        wait = (wait * 2).min(SETTLE_WAIT_MAX);
     }
-    store.settle_parcel(lease, outcome, holds).await
 }
 
 fn parcel(kind: DeliveryKind, reply_to: Option<String>, items: Vec<LeasedItem>) -> Parcel {
