@@ -31,6 +31,8 @@ pub struct SimLog {
     pub amount: u64,
     /// Makes it a `Noted(string)` instead, with this data.
     pub note: Option<Vec<u8>>,
+    /// Makes it any log, with these topics and the data of `note`.
+    pub raw_topics: Option<Vec<[u8; 32]>>,
 }
 
 /// A block.
@@ -177,6 +179,7 @@ impl State {
             to: if varied { std::array::from_fn(|_| rng.u8(..)) } else { party(rng.u8(0..6)) },
             amount: rng.u64(0..1_000_000),
             note: None,
+            raw_topics: None,
         });
         let logs = logs.collect();
         self.add(logs)
@@ -213,11 +216,19 @@ impl SimLog {
         let mut data = [word(32), word(words.len() as u64)].concat();
         data.extend(words);
         data.resize(data.len().next_multiple_of(32), 0);
-        Self { token, from: [0; 20], to: [0; 20], amount: 0, note: Some(data) }
+        Self { token, from: [0; 20], to: [0; 20], amount: 0, note: Some(data), raw_topics: None }
+    }
+
+    /// Any log: with no topics, with topics that mean nothing, with data of any size.
+    pub fn raw(address: [u8; 20], topics: Vec<[u8; 32]>, data: Vec<u8>) -> Self {
+        Self { raw_topics: Some(topics), note: Some(data), ..Self::noted(address, b"") }
     }
 
     /// Its topics.
     pub fn topics(&self) -> Vec<[u8; 32]> {
+        if let Some(topics) = &self.raw_topics {
+            return topics.clone();
+        }
         if self.note.is_some() {
             return vec![keccak(NOTED)];
         }

@@ -11,6 +11,8 @@ mod instances;
 mod jobs;
 mod kills;
 mod mail;
+mod odd_logs;
+mod odd_tokens;
 mod property;
 mod refusals;
 mod scene;

@@ -64,12 +64,76 @@ async fn rules_channels_and_abis_that_are_wrong_are_refused_with_the_reason() {
         let problem = answer.json();
         assert!(problem["detail"].as_str().unwrap().contains(reason), "{reason}: {problem}");
     }
-    for abi in [json!("nonsense"), json!([{"type": "event"}]), json!(7)] {
-        let answer = app.post("/v1/abis", &json!({"name": "x", "abi": abi})).await;
-        assert_eq!(answer.status, 400, "{abi}: {}", answer.text());
-    }
     assert_eq!(all(&app, "/v1/rules").await, Vec::<Value>::new());
     assert_eq!(all(&app, "/v1/channels").await, Vec::<Value>::new());
+}
+
+/// A tuple in a tuple, so many times.
+fn nested(depth: usize) -> Value {
+    let mut inner = json!({"name": "x", "type": "uint256"});
+    for _ in 0..depth {
+        inner = json!({"name": "x", "type": "tuple", "components": [inner]});
+    }
+    json!([{"type": "function", "name": "deep", "inputs": [inner], "outputs": [],
+        "stateMutability": "view"}])
+}
+
+#[tokio::test]
+async fn abis_that_are_none_are_refused_with_the_entry_and_the_reason() {
+    let scene = Scene::new(14, 3, 1).await;
+    let app = scene.server().start().await.unwrap();
+    let twice = ["function a(uint256 x)", "function a(uint256 y)"];
+    let (wide, many) = (vec!["uint8"; 65].join(","), vec!["event E()"; 5000]);
+    for (abi, code, reason) in [
+        (json!("nonsense"), "invalid_body", "not a JSON array of entries"),
+        (json!(7), "invalid_body", "neither array nor object"),
+        (json!({"openapi": "3.1.0"}), "invalid_body", "no `abi` member"),
+        (json!({"abi": {"x": 1}}), "invalid_body", "`abi` member is not an array"),
+        (json!([{"type": "event"}]), "invalid_body", "entry 0"),
+        (json!(["event Fine()", {"type": "pigeon"}]), "invalid_body", "entry 1"),
+        (json!(["event E(uint7 x)"]), "invalid_body", "uint7"),
+        (
+            json!([
+                "event E(uint a)",
+                "event F(uint indexed a, uint indexed b, uint indexed c, uint indexed d)"
+            ]),
+            "invalid_body",
+            "at most 3",
+        ),
+        (nested(17), "invalid_body", "nested deeper than 16"),
+        (nested(100), "", ""),
+        (json!([format!("event E({wide})")]), "invalid_body", "more than 64"),
+        (json!(many), "invalid_body", "the limit is 4096"),
+        (
+            json!(format!("[\"{}\"]", "x".repeat(10 << 20))),
+            "body_too_large",
+            "at most 2097152 bytes",
+        ),
+    ] {
+        let answer = app.post("/v1/abis", &json!({"name": "x", "abi": abi})).await;
+        let problem = answer.json();
+        let status = if code == "body_too_large" { 413 } else { 400 };
+        assert_eq!(answer.status, status, "{reason}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(reason), "no {reason:?} in {problem}");
+        assert!(code.is_empty() || problem["code"] == code, "{problem}");
+        assert!(detail.len() < 1000, "a problem for people: {} bytes", detail.len());
+    }
+    // The same function twice is one; two events of a name are told apart by their signatures.
+    created(&app.post("/v1/abis", &json!({"name": "twice", "abi": twice})).await);
+    let two = ["event Sent(address a)", "event Sent(uint256 a, uint256 a)"];
+    created(&app.post("/v1/abis", &json!({"name": "two", "abi": two})).await);
+    let watch = |event: &str| json!({"kind": "event", "abi": "two", "event": event});
+    let answer = app.post("/v1/rules", &with("watch", watch("Sent"))).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_rule")));
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    for part in ["give the full signature", "Sent(address)", "Sent(uint256,uint256)"] {
+        assert!(detail.contains(part), "{part}: {detail}");
+    }
+    // Arguments of one name get names that conditions can use.
+    let mut named = with("watch", watch("Sent(uint256,uint256)"));
+    named["condition"] = json!("a < a_1");
+    rule(&app, &named).await;
 }
 
 #[tokio::test]

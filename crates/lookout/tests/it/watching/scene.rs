@@ -151,7 +151,14 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 
 /// A transfer of this amount.
 pub(crate) fn transfer(amount: u64) -> SimLog {
-    SimLog { token: [0x10; 20], from: [0xa0; 20], to: [0xa1; 20], amount, note: None }
+    SimLog {
+        token: [0x10; 20],
+        from: [0xa0; 20],
+        to: [0xa1; 20],
+        amount,
+        note: None,
+        raw_topics: None,
+    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
