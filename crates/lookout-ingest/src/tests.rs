@@ -1,5 +1,6 @@
 //! The pipeline from a simulated chain to the warehouse, as a whole.
 
+mod behind;
 mod consume;
 mod fakes;
 mod lease;

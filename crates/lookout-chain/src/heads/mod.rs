@@ -34,7 +34,8 @@ const WALK_MAX: usize = 1024;
 const GAP_MAX: u64 = 256;
 /// Reported headers kept so that a new branch rarely needs fetching.
 const RECENT_MAX: usize = 256;
-/// How long all heads must be below ours before the chain counts as rolled back.
+/// How long all heads must be below ours before answers are of the highest of them: a block that no
+/// upstream in touch has cannot be read. What was published of it is not taken back for that.
 const ROLLBACK_AFTER: Duration = Duration::from_secs(5);
 
 /// The head follower of one chain. The snapshot is read without locks.
@@ -228,7 +229,7 @@ impl Follower {
         self.follow_branch(&current, target, level).await;
     }
 
-    /// All upstreams below our head on our own branch: behind for a moment, or rolled back.
+    /// All upstreams in touch are below our head on our own branch: behind for a moment, or for long.
     fn consider_rollback(
         &self,
         current: &Canonical,
@@ -243,7 +244,8 @@ impl Follower {
         };
         let since = *turn.below_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= ROLLBACK_AFTER {
-            tracing::warn!(chain = %self.pool.chain, from = head, to = highest, "chain was rolled back");
+            tracing::warn!(chain = %self.pool.chain, from = head, to = highest,
+                "no upstream in touch has the head any more, and the highest of their heads is followed");
             self.canonical.store(Arc::new(current.truncated_to(highest)));
             turn.below_since = None;
         }

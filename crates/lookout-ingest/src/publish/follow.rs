@@ -8,6 +8,7 @@ use lookout_types::{BlockRef, Hash, Height};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::behind::Behind;
 use super::error::{Problem, PublishError};
 use super::meters::Meters;
 use super::ranges::{Ranges, check};
@@ -39,8 +40,8 @@ pub(super) struct Follow<'a> {
     backoff: Backoff,
     /// Where an empty chain begins, once that is settled.
     start: Option<Height>,
-    /// Since when the head has been below what was published.
-    below_since: Option<Instant>,
+    /// How the head is below what was published, while it is.
+    behind: Option<Behind>,
     /// Failures since the last success, and whether they were told of.
     failures: u32,
     /// The last block that could not be proved complete.
@@ -75,7 +76,7 @@ impl<'a> Follow<'a> {
             backoff: Backoff::new(limits.backoff_base, limits.backoff_max),
             start: writer.first,
             writer,
-            below_since: None,
+            behind: None,
             failures: 0,
             unproved: None,
             parents: HashMap::new(),
@@ -185,9 +186,10 @@ impl<'a> Follow<'a> {
         let lag = goal.saturating_sub(self.writer.head.map_or(0, |head| head.number));
         self.meters.lag.set(meter(lag));
         let Some(head) = self.writer.head else { return self.begin(latest, goal).await };
-        if latest.number >= head.number {
-            self.below_since = None;
+        if latest.number < head.number {
+            return self.below(head, latest, goal).await;
         }
+        self.behind = None;
         if head == latest {
             self.tell(Phase::Following, goal);
             return Ok(Next::Wait(None));
@@ -200,14 +202,31 @@ impl<'a> Follow<'a> {
                 Err(problem) => Err(problem),
             };
         }
-        if latest.number < head.number {
-            let since = *self.below_since.get_or_insert_with(Instant::now);
-            let end = since + self.parts.limits.rollback_after;
-            if Instant::now() < end {
-                return Ok(Next::Wait(Some(end)));
-            }
-        }
         self.reorg(head, latest, goal).await
+    }
+
+    /// The head is below the last block published.
+    async fn below(
+        &mut self,
+        head: BlockRef,
+        latest: BlockRef,
+        goal: Height,
+    ) -> Result<Next, Problem> {
+        self.writer.flush(self.state, self.meters).await?;
+        let standing = self.writer.standing(latest).await?;
+        let behind = Behind::go_on(self.behind.take(), latest, standing);
+        let behind = self.behind.insert(behind);
+        let end = behind.since + self.parts.limits.rollback_after;
+        let is_due = Instant::now() >= end;
+        if is_due && behind.is_growing_branch(latest) {
+            return self.reorg(head, latest, goal).await;
+        }
+        let reason = behind.reason(head, latest);
+        if is_due && !std::mem::replace(&mut behind.told, true) {
+            tracing::warn!(chain = %self.parts.name, reason, "nothing is published, nor taken back");
+        }
+        self.state.wait(reason);
+        Ok(Next::Wait((!is_due).then_some(end)))
     }
 
     /// The first blocks of an empty chain.
@@ -362,7 +381,7 @@ impl<'a> Follow<'a> {
             self.writer.apply(block)?;
         }
         self.writer.flush(self.state, self.meters).await?;
-        self.below_since = None;
+        self.behind = None;
         self.parents = HashMap::new();
         Ok(Next::Go)
     }

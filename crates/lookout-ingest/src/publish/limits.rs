@@ -11,8 +11,9 @@ pub struct Limits {
     pub backoff_base: Duration,
     /// Longest wait after a failure.
     pub backoff_max: Duration,
-    /// How long the head must stay below what was published before blocks are taken back: after a
-    /// start the first upstream to answer is often one that lags.
+    /// How long the head must stay on another branch below what was published before blocks are taken
+    /// back for it; and after which upstreams that are behind are told of in the log: after a start the
+    /// first one to answer is often one that lags.
     pub rollback_after: Duration,
     /// Ranges asked for at the same time: enough to hide an upstream's latency, few enough that a
     /// public endpoint does not limit the rate.

@@ -4,6 +4,7 @@
 //! the bus's claim goes on from there. Every height gets a frame, so that each block is the child of
 //! the one before and no gap can pass.
 
+mod behind;
 mod error;
 mod follow;
 mod held;

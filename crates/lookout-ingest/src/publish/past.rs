@@ -40,6 +40,17 @@ enum Place {
     Warehouse,
 }
 
+/// How a block stands to the branch that was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is on it.
+    Published,
+    /// Another one has its height.
+    Other,
+    /// What was published there is too far down, or no longer held.
+    Unknown,
+}
+
 /// The branch that was published, up to its head.
 #[derive(Debug)]
 pub(super) struct Past {
@@ -143,6 +154,27 @@ impl Past {
                 }
             }
             self.extend_down(tail).await?;
+        }
+    }
+
+    /// How a block below the head stands to the published branch. `tail` is the bus's.
+    pub(super) async fn standing(
+        &mut self,
+        block: BlockRef,
+        first: Option<Height>,
+        tail: &Cursor,
+    ) -> Result<Standing, Problem> {
+        let depth = tail.head.map_or(0, |head| head.number.saturating_sub(block.number));
+        // An upstream that begins anew at block 0 is no reason to read everything again.
+        let is_far = usize::try_from(depth).map_or(true, |depth| depth > PLACES_MAX);
+        if is_far || first.is_some_and(|first| block.number < first) {
+            return Ok(Standing::Unknown);
+        }
+        match self.block_at(block.number, tail).await {
+            Ok(own) if own == block => Ok(Standing::Published),
+            Ok(_) => Ok(Standing::Other),
+            Err(Problem::Stop(PublishError::Forgotten { .. })) => Ok(Standing::Unknown),
+            Err(problem) => Err(problem),
         }
     }
 

@@ -10,7 +10,7 @@ use super::Limits;
 use super::error::Problem;
 use super::lease::LeaseKeeper;
 use super::meters::Meters;
-use super::past::{Past, size_of_frame};
+use super::past::{Past, Standing, size_of_frame};
 use super::state::StateKeeper;
 use crate::backoff::Backoff;
 
@@ -135,6 +135,11 @@ impl Writer {
     /// The block of the published branch at a height. Nothing may wait to be published.
     pub(super) async fn block_at(&mut self, height: Height) -> Result<BlockRef, Problem> {
         self.past.block_at(height, &self.published).await
+    }
+
+    /// How a block below the head stands to the published branch. Nothing may wait to be published.
+    pub(super) async fn standing(&mut self, block: BlockRef) -> Result<Standing, Problem> {
+        self.past.standing(block, self.first, &self.published).await
     }
 
     /// Publishes what waits, and returns once it is durable. A full disk is waited for.

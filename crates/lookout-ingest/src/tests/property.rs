@@ -1,5 +1,6 @@
 //! Random chains with reorgs, faults and crashes end in the state of a run without any.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -8,14 +9,14 @@ use std::time::Duration;
 use lookout_store::{Store, StoreUrl};
 use lookout_types::{BlockRef, FixedClock, Step};
 
-use super::{CHAIN, Held, Place, assert_is_chain, frames, reached, replay, within};
+use super::{CHAIN, HANGS, Held, Place, assert_is_chain, frames, reached, replay, within};
 use lookout_chain::Source;
 
 use crate::consume::run;
 use crate::publish::{Publisher, Start};
 use crate::sim::{Faults, Shape, SimSource};
 
-/// Seeds of a usual run; a long one takes as many as `LOOKOUT_SEEDS` says.
+/// Seeds of a usual run; a long one takes as many as `LOOKOUT_TEST_SEEDS` says.
 const SEEDS: u64 = 200;
 /// Threads that share them: they wait for the disk most of the time.
 const THREADS: u64 = 8;
@@ -23,6 +24,9 @@ const THREADS: u64 = 8;
 /// Longest wait for a change to be followed: some cannot be, as when the head is below the first
 /// height.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long the end may take to be reached: less than what counts as hanging, so as to say more.
+const SETTLES: Duration = HANGS.saturating_sub(Duration::from_secs(5));
 
 /// Drops a future after some polls, as a crash would.
 async fn mortal<T>(work: impl Future<Output = T>, polls: usize) -> Option<T> {
@@ -38,8 +42,14 @@ async fn mortal<T>(work: impl Future<Output = T>, polls: usize) -> Option<T> {
     .await
 }
 
-/// One change of the chain.
-fn change(random: &mut fastrand::Rng, source: &SimSource, left: &mut Vec<BlockRef>) {
+/// One change of the chain. Notes in `lost` which blocks were ever off it.
+fn change(
+    random: &mut fastrand::Rng,
+    source: &SimSource,
+    left: &mut Vec<BlockRef>,
+    lost: &mut HashSet<BlockRef>,
+) {
+    let before = source.blocks();
     match random.u8(0..10) {
         0..=3 => source.extend(random.usize(1..12)),
         4 | 5 => {
@@ -60,9 +70,13 @@ fn change(random: &mut fastrand::Rng, source: &SimSource, left: &mut Vec<BlockRe
         }
         _ => source.rollback(random.usize(1..6)),
     }
-    match random.u8(0..8) {
+    let now: HashSet<_> = source.blocks().iter().map(|block| block.header.block).collect();
+    lost.extend(before.iter().map(|block| block.header.block).filter(|block| !now.contains(block)));
+    match random.u8(0..9) {
         0 => {}
         1 => source.announce_lag(random.usize(1..4)),
+        // The good upstream is away, and another one has stopped long ago or has lost its data.
+        2 => source.announce_lag(random.usize(1..200)),
         _ => source.announce(),
     }
 }
@@ -99,7 +113,7 @@ async fn check_seed(seed: u64) -> usize {
     let url = StoreUrl::SqliteFile(folder.path().join("store.db"));
     let store = Store::open(&url, Arc::<FixedClock>::clone(&clock)).await.unwrap();
     store.migrate().await.unwrap();
-    let mut left = Vec::new();
+    let (mut left, mut lost) = (Vec::new(), HashSet::new());
     for _ in 0..random.usize(1..5) {
         let place = Place::open_with(folder.path(), store.clone(), Arc::clone(&clock)).await;
         source.set_faults(faults(&mut random));
@@ -112,7 +126,7 @@ async fn check_seed(seed: u64) -> usize {
         let changes = random.usize(1..8);
         let changing = async {
             for _ in 0..changes {
-                change(&mut random, &source, &mut left);
+                change(&mut random, &source, &mut left, &mut lost);
                 let announced = source.heads().borrow().map(|heads| heads.latest);
                 if random.u8(0..4) > 0 {
                     let followed = published.wait_for(|state| state.head == announced);
@@ -154,7 +168,12 @@ async fn check_seed(seed: u64) -> usize {
     assert_is_chain(&branch, &source, start);
 
     assert_eq!(place.held().await, fresh_run(&source, start).await);
-    frames.iter().filter(|frame| frame.step == Step::Undo).count()
+    let undone: Vec<_> = frames.iter().filter(|frame| frame.step == Step::Undo).collect();
+    for frame in &undone {
+        // What was on the chain all the time is never taken back, whoever is away.
+        assert!(lost.contains(&frame.block), "block {} was taken back", frame.block.number);
+    }
+    undone.len()
 }
 
 /// What a run without crashes and faults on the chain as it is ends with.
@@ -186,7 +205,7 @@ async fn settle(place: &Place, source: &SimSource, start: u64) {
             ended = publisher.run() => panic!("{ended:?}"),
             ended = run(consumer) => panic!("{ended:?}"),
             () = settled => {}
-            () = tokio::time::sleep(Duration::from_secs(5)) => {
+            () = tokio::time::sleep(SETTLES) => {
                 panic!(
                     "not settled: {:?}, {:?}, {tip:?}",
                     *at_publisher.borrow(),
@@ -201,7 +220,7 @@ async fn settle(place: &Place, source: &SimSource, start: u64) {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long a test may take is no configuration")]
 fn a_pipeline_that_crashes_ends_as_one_that_does_not() {
-    let seeds = std::env::var("LOOKOUT_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
+    let seeds = std::env::var("LOOKOUT_TEST_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             std::thread::spawn(move || {

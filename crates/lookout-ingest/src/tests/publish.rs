@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use lookout_chain::Wants;
 use lookout_types::{Cursor, ErrorKind, Step};
@@ -16,14 +15,14 @@ use crate::publish::{
 };
 use crate::sim::{Faults, Shape, SimSource};
 
-async fn place() -> (tempfile::TempDir, Place) {
+pub(super) async fn place() -> (tempfile::TempDir, Place) {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::open(folder.path()).await;
     (folder, place)
 }
 
 /// How many frames take blocks back.
-async fn undone(place: &Place) -> usize {
+pub(super) async fn undone(place: &Place) -> usize {
     frames(&place.bus).await.iter().filter(|frame| frame.step == Step::Undo).count()
 }
 
@@ -159,43 +158,6 @@ async fn a_fork_below_the_first_block_stops_an_old_chain_and_restarts_a_young_on
     assert_is_chain(&replay(&frames(&place.bus).await), &source, 30);
     place.consume(place.consumer()).await.unwrap();
     assert_eq!(place.warehouse.coverage(CHAIN).await.unwrap(), [30..=44]);
-}
-
-#[tokio::test]
-async fn a_head_that_is_lower_for_a_moment_takes_nothing_back() {
-    let (_folder, place) = place().await;
-    let source = source(5, 40);
-    place.publish(place.publisher(&source, Start::Height(0)), &source).await;
-    source.announce_lag(7);
-    let mut parts = place.publisher(&source, Start::Height(0));
-    parts.limits = Limits { rollback_after: Duration::from_secs(3_600), ..limits() };
-    let publisher = Publisher::new(parts);
-    let state = publisher.state();
-    let moving = async {
-        // It has looked at the lower head when it is published on from there.
-        reached(state.clone(), |state| state.head.is_some()).await;
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
-        source.extend(1);
-        source.announce();
-        let tip = source.tip();
-        reached(state, |state| state.head == tip).await
-    };
-    within(Box::pin(async {
-        tokio::select! {
-            ended = publisher.run() => panic!("{ended:?}"),
-            _ = moving => {}
-        }
-    }))
-    .await;
-    assert_eq!(undone(&place).await, 0);
-    // A chain that was rolled back stays lower.
-    source.rollback(11);
-    source.announce();
-    place.publish(place.publisher(&source, Start::Height(0)), &source).await;
-    assert_eq!(undone(&place).await, 11);
-    assert_eq!(place.bus.tail(CHAIN).await.unwrap().head.map(|head| head.number), Some(29));
 }
 
 #[tokio::test]
