@@ -36,7 +36,8 @@ test: tools ## all tests, against real parts
 	@$(CARGO) test --workspace $(ARGS)
 
 .PHONY: soak
-soak: tools ## the random test of reorgs, crashes and faults with 2,000 seeds: about an hour; SEEDS=… for others
+soak: tools ## the random tests of reorgs, crashes and faults with 2,000 seeds: about an hour; SEEDS=… for others
+	@LOOKOUT_TEST_SEEDS="$${SEEDS:-2000}" $(CARGO) test -p lookout-ingest tests::property $(ARGS)
 	@LOOKOUT_TEST_SEEDS="$${SEEDS:-2000}" $(CARGO) test -p lookout --test it watching::property $(ARGS)
 
 .PHONY: lint
