@@ -48,8 +48,15 @@ impl EvmSource {
         heights: RangeInclusive<Height>,
         filter: Arc<Filter>,
     ) -> Result<Vec<SourceBlock>, SourceError> {
-        let (headers, first) =
-            tokio::try_join!(self.headers(heights.clone()), self.raw_logs(heights, &filter, &[]))?;
+        let reading =
+            tokio::try_join!(self.headers(heights.clone()), self.raw_logs(heights, &filter, &[]));
+        let (headers, first) = match reading {
+            // There is no narrower range, but other ways: by the block's hash, or by its receipts.
+            Err(SourceError::TooLarge { range, .. }) if range.start() == range.end() => {
+                return Ok(vec![self.logs_at(*range.start(), filter).await?]);
+            }
+            read => read?,
+        };
         let asked = Asked { headers: headers.into(), filter };
         let answer = self.answer(&asked, Vec::new(), Some(first)).await?;
         let found = self.settle(&asked, answer).await?;
@@ -60,6 +67,19 @@ impl EvmSource {
             logs,
         });
         Ok(blocks.collect())
+    }
+
+    /// The logs of the block at a height of the followed branch.
+    async fn logs_at(
+        &self,
+        height: Height,
+        filter: Arc<Filter>,
+    ) -> Result<SourceBlock, SourceError> {
+        let headers = self.headers(height..=height).await?;
+        self.require_followed(&headers)?;
+        let header = headers.into_iter().next();
+        let header = header.ok_or_else(|| self.absent(format_args!("block {height}")))?;
+        self.logs_of_block(header, filter).await
     }
 
     pub(super) async fn logs_of_block(
@@ -166,9 +186,6 @@ async fn read(asked: &Asked, json: Bytes) -> Result<Vec<Found>, Wrong> {
 
 /// Whether the range was refused as too wide, and which width would pass where that was said.
 fn too_large(lost: &Lost, blocks: u64) -> Option<Option<u64>> {
-    if blocks < 2 {
-        return None;
-    }
     match lost {
         Lost::Failed(ChainError::Node(error)) => match range_refusal(error) {
             Some(refusal) => Some(refusal.blocks_below(blocks)),

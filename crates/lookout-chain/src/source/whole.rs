@@ -92,6 +92,10 @@ impl EvmSource {
                     let block = SourceBlock { header: told_header(&header), transactions, logs };
                     return Ok((header, block));
                 }
+                // Without transactions nobody was asked for receipts: then the block says too little.
+                Err(Culprit::Receipts(error)) if receipts_from.is_empty() => {
+                    (block_from, "eth_getBlockByHash", &mut not_block, error)
+                }
                 Err(Culprit::Block(error)) => {
                     (block_from, "eth_getBlockByHash", &mut not_block, error)
                 }
@@ -100,10 +104,12 @@ impl EvmSource {
                 }
             };
             self.pool().note_lie(culprit, methods::known(method), &error.to_string());
-            problem = Some(SourceError::Unproved {
-                height: header.block().number,
-                reason: format!("`{culprit}`: {error}"),
-            });
+            let reason = format!("`{culprit}`: {error}");
+            let unproved = SourceError::Unproved { height: header.block().number, reason };
+            if refused.contains(culprit) {
+                return Err(unproved);
+            }
+            problem = Some(unproved);
             refused.push(culprit.clone());
         }
     }

@@ -329,6 +329,42 @@ async fn an_answer_over_our_own_cap_is_too_large_and_a_single_block_is_not() {
 }
 
 #[tokio::test]
+async fn one_block_that_is_too_large_for_a_range_comes_by_its_hash_or_its_receipts() {
+    let scene = scene();
+    for by_hash in [true, false] {
+        let refuses = move |method: &str, params: &Value, answer: &mut Value| {
+            if method == "eth_getLogs" && !(by_hash && params[0]["blockHash"].is_string()) {
+                let message = "query returned more than 10000 results";
+                *answer = json!({"error": {"code": -32005, "message": message}});
+            }
+        };
+        let node = Node::start(Served::honest(&scene).with(refuses)).await;
+        let (own, _chain) = source(&[&node]).await;
+        for wants in [Wants::default(), by_token(1)] {
+            for at in [3, 7, 40] {
+                let blocks = own.range(at..=at, &wants).await.unwrap();
+                let index = usize::try_from(at).unwrap() - 1;
+                check(&blocks, &scene[index..=index], &wants);
+            }
+            let error = own.range(1..=2, &wants).await.unwrap_err();
+            assert!(matches!(error, SourceError::TooLarge { .. }), "{error}");
+        }
+        assert_eq!(node.calls("eth_getBlockReceipts") > 0, !by_hash);
+    }
+    // Where nothing gives them, the reason is told.
+    let refuses = |method: &str, _: &Value, answer: &mut Value| {
+        if method == "eth_getLogs" || method == "eth_getBlockReceipts" {
+            let message = "query returned more than 10000 results";
+            *answer = json!({"error": {"code": -32005, "message": message}});
+        }
+    };
+    let node = Node::start(Served::honest(&scene).with(refuses)).await;
+    let (own, _chain) = source(&[&node]).await;
+    let error = own.range(3..=3, &Wants::default()).await.unwrap_err();
+    assert!(error.to_string().contains("more than 10000 results"), "{error}");
+}
+
+#[tokio::test]
 async fn an_upstream_that_takes_no_batches_is_asked_one_by_one() {
     let scene = scene();
     for batch_max in [0, 7] {

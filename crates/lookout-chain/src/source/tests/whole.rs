@@ -126,3 +126,39 @@ async fn lies_in_blocks_and_receipts_are_outdone_or_refused() {
         assert!(chain.upstreams()[0].failures > 0);
     }
 }
+
+#[tokio::test]
+async fn a_block_without_its_transactions_is_refused_where_headers_do_not_recompute() {
+    let blocks = blocks();
+    // A chain with a hash of its own: nothing but the receipts' root speaks against the empty list.
+    let node = |lies: bool| {
+        let tamper = move |method: &str, params: &Value, answer: &mut Value| {
+            if method == "eth_chainId" {
+                answer["result"] = json!("0x2710");
+            } else if method.starts_with("eth_getBlockBy") && !answer["result"].is_null() {
+                answer["result"]["extraData"] = json!("0x01");
+                if lies && params[1] == json!(true) {
+                    answer["result"]["transactions"] = json!([]);
+                }
+            }
+        };
+        Node::start(Served::honest(&blocks).with(tamper))
+    };
+    let (liar, honest) = tokio::join!(node(true), node(false));
+    let settings = PoolSettings {
+        poll_interval: std::time::Duration::from_millis(50),
+        ..PoolSettings::default()
+    };
+    let (alone, chain) = over(&[&liar], settings.clone(), ChainId(10_000)).await;
+    let asked = std::time::Duration::from_secs(60);
+    let answer = tokio::time::timeout(asked, alone.range(1..=2, &WHOLE)).await;
+    let error = answer.expect("it asks for ever").unwrap_err();
+    assert!(matches!(error, SourceError::Unproved { .. }), "{error}");
+    assert!(error.to_string().contains("`u0`"), "{error}");
+    assert!(chain.upstreams()[0].failures > 0);
+    let (two, _chain) = over(&[&liar, &honest], settings, ChainId(10_000)).await;
+    for _ in 0..4 {
+        let range = two.range(1..=2, &WHOLE).await.unwrap();
+        assert!(range.iter().all(|block| !block.transactions.is_empty()));
+    }
+}
