@@ -18,12 +18,17 @@ pub(super) async fn rebuild(running: &Running, reason: &str) -> Result<(), Consu
     let RunParts { consumer, bus, chain, name, archive, .. } = &running.parts;
     let (oldest, tail) = (bus.oldest(*chain).await?, bus.tail(*chain).await?);
     let lowest = consumer.lowest(*chain).await?;
+    if tail.sequence == 0 && lowest.is_none() {
+        // Emptied, and not begun anew yet. Nothing can be lost, and the first frame says more.
+        let waits = format!("the bus is empty; the first frame is waited for ({reason})");
+        return Err(ConsumeError::Retry(waits));
+    }
     let mut why = "the bus is empty".to_owned();
     if tail.sequence > 0 && oldest == 1 {
         let first = first_height(bus.as_ref(), *chain).await?;
         if lowest.is_none_or(|lowest| first <= lowest) {
-            tracing::warn!(chain = %name, consumer = consumer.name(), "built again from frame 1 of the bus");
-            return consumer.reset(*chain).await;
+            tracing::warn!(chain = %name, consumer = consumer.name(), reason, "built again from frame 1 of the bus");
+            return running.reset().await;
         }
         why = format!("the bus begins at block {first} only");
     } else if tail.sequence > 0 {
@@ -36,8 +41,8 @@ pub(super) async fn rebuild(running: &Running, reason: &str) -> Result<(), Consu
         let meets = oldest <= cursor.sequence + 1 && cursor.sequence <= tail.sequence;
         match (low, cursor.head) {
             (Some(low), Some(_)) if meets && lowest.is_none_or(|lowest| low <= lowest) => {
-                tracing::warn!(chain = %name, consumer = consumer.name(), height = low, "built again from the warehouse");
-                consumer.reset(*chain).await?;
+                tracing::warn!(chain = %name, consumer = consumer.name(), height = low, reason, "built again from the warehouse");
+                running.reset().await?;
                 return from_archive(running, archive.as_ref(), cursor, low).await;
             }
             _ => why.push_str(", and the warehouse does not reach as far"),

@@ -243,6 +243,9 @@ impl ChainState {
         let begun = Instant::now();
         let stepped = self.matcher.step(frame, &read.readings).map_err(Unfit::Window)?;
         self.seen = Cursor { chain: frame.chain, sequence: frame.sequence, head };
+        if self.seen.sequence == self.committed.sequence && head != self.committed.head {
+            return Err(Unfit::Replaced { sequence: frame.sequence });
+        }
         if self.seen.sequence > self.committed.sequence {
             meters.evaluated(begun.elapsed(), &stepped);
             plan.add(frame, stepped, &self.matcher, self.seen);
@@ -285,6 +288,8 @@ impl ChainState {
 enum Unfit {
     #[error("frame {sequence} ({step} block {block}) does not follow frame {after} of the rules")]
     Gap { sequence: u64, step: Step, block: u64, after: u64 },
+    #[error("frame {sequence} is not the one that the rules have seen: earlier ones were replaced")]
+    Replaced { sequence: u64 },
     #[error("{0}")]
     Window(WindowError),
 }

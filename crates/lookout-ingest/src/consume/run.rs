@@ -156,15 +156,19 @@ impl Running {
                     let reason = format!("it was rebuilt {rebuilt} times and still: {reason}");
                     return Err(ConsumeError::Fatal(reason));
                 }
-                Err(ConsumeError::Rebuild(reason)) => {
-                    rebuilt += 1;
-                    match self.rebuild(&reason).await {
-                        Ok(()) => continue,
-                        // It begins again from the start.
-                        Err(ConsumeError::Rebuild(reason)) => ConsumeError::Retry(reason),
-                        Err(error) => error,
+                Err(ConsumeError::Rebuild(reason)) => match rebuild(self, &reason).await {
+                    Ok(()) => {
+                        rebuilt += 1;
+                        continue;
                     }
-                }
+                    // It begins again from the start.
+                    Err(ConsumeError::Rebuild(reason)) => {
+                        rebuilt += 1;
+                        ConsumeError::Retry(reason)
+                    }
+                    // What passes by itself is no rebuild that did not help.
+                    Err(error) => error,
+                },
                 Err(error) => error,
             };
             let ConsumeError::Retry(reason) = error else { return Err(error) };
@@ -179,11 +183,10 @@ impl Running {
         }
     }
 
-    async fn rebuild(&self, reason: &str) -> Result<(), ConsumeError> {
-        let (chain, consumer) = (&self.parts.name, self.parts.consumer.name());
-        tracing::warn!(%chain, consumer, reason, "a consumer is to be rebuilt");
+    /// Forgets what the consumer holds; from here on it is built again.
+    pub(super) async fn reset(&self) -> Result<(), ConsumeError> {
         self.meters.rebuilds.increment(1);
-        rebuild(self, reason).await
+        self.parts.consumer.reset(self.parts.chain).await
     }
 
     /// Applies frames from the cursor on, until the bus is closed or something is wrong.

@@ -190,6 +190,10 @@ impl Past {
             self.extend_down(tail).await?;
         }
         if self.framed == 0 {
+            if self.is_trimmed().await? {
+                self.blocks.clear();
+                self.extend_down(tail).await?;
+            }
             self.read_frames().await?;
         }
         let popped = self.blocks.pop_back().and_then(|placed| placed.frame);
@@ -198,6 +202,15 @@ impl Past {
         self.framed -= 1;
         self.framed_bytes -= bytes;
         Ok(frame)
+    }
+
+    /// Whether the bus has let go of frames that are to be read next since their places were noted.
+    async fn is_trimmed(&self) -> Result<bool, Problem> {
+        let next = self.blocks.iter().rev().take(UNDO_AT_ONCE).last();
+        match next.map(|placed| placed.place) {
+            Some(Place::Bus(sequence)) => Ok(sequence < self.bus.oldest(self.chain).await?),
+            Some(Place::Warehouse) | None => Ok(false),
+        }
     }
 
     /// Reads the places of some blocks below those that are known.

@@ -7,8 +7,8 @@ use lookout_bus::Bus;
 use lookout_types::BlockRef;
 
 use super::fakes::{Keeper, Trimmed};
-use super::{CHAIN, Place, source};
-use crate::consume::{ConsumeError, Consumer, RunParts, TrimParts, WarehouseConsumer};
+use super::{CHAIN, Place, reached, source, within};
+use crate::consume::{ConsumeError, Consumer, RunParts, TrimParts, WarehouseConsumer, run};
 use crate::publish::Start;
 use crate::sim::SimSource;
 
@@ -132,6 +132,40 @@ async fn where_the_bus_was_trimmed_a_consumer_is_built_from_the_warehouse() {
     }
     place.consume(again(&place, &keeper)).await.unwrap();
     assert_eq!(keeper.state.lock().branch, branch(&source));
+}
+
+#[tokio::test]
+async fn on_an_emptied_bus_the_first_frame_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::open(folder.path()).await;
+    let (keeper, parts) = keeper(&place);
+    let gone = BlockRef { number: 44, hash: lookout_types::Hash([1; 32]) };
+    {
+        let mut state = keeper.state.lock();
+        (state.sequence, state.branch) = (40, vec![gone]);
+    }
+    let (state, stop) = (parts.state.subscribe(), parts.stop.clone());
+    let source = source(11, 60);
+    let filling = async {
+        // More often than it would be built again in vain.
+        for _ in 0..8 {
+            let mut state = state.clone();
+            state.changed().await.unwrap();
+            let waits = |state: &crate::consume::ConsumerState| {
+                state.problem.as_ref().is_some_and(|problem| problem.contains("the bus is empty"))
+            };
+            reached(state, waits).await;
+        }
+        assert_eq!(keeper.state.lock().resets, 0);
+        place.publish(place.publisher(&source, Start::Height(5)), &source).await;
+        let tail = place.bus.tail(CHAIN).await.unwrap();
+        reached(state, |state| state.cursor == Some(tail)).await;
+        stop.cancel();
+    };
+    let (ended, ()) = within(Box::pin(async { tokio::join!(run(parts), filling) })).await;
+    ended.unwrap();
+    assert_eq!(keeper.state.lock().branch, branch(&source));
+    assert_eq!(keeper.state.lock().resets, 1);
 }
 
 #[tokio::test]

@@ -133,6 +133,41 @@ async fn blocks_that_the_bus_has_let_go_of_are_undone_from_the_warehouse() {
 }
 
 #[tokio::test]
+async fn frames_that_the_bus_lets_go_of_while_a_publisher_runs_are_undone_from_the_warehouse() {
+    let (_folder, mut place) = place().await;
+    let whole = Arc::clone(&place.bus);
+    let trimmed = Trimmed::new(&whole, 1);
+    place.bus = Arc::<Trimmed>::clone(&trimmed);
+    let source = source(3, 700);
+    let publisher = Publisher::new(place.publisher(&source, Start::Height(0)));
+    let state = publisher.state();
+    let reorging = async {
+        let tip = source.tip();
+        reached(state.clone(), |state| state.head == tip).await;
+        place.consume(place.consumer()).await.unwrap();
+        // It knows where on the bus all of them were.
+        for (oldest, depth) in [(500, 400), (1_400, 300), (1_990, 500)] {
+            trimmed.oldest.store(oldest, Ordering::Relaxed);
+            source.reorg(depth, depth + 1);
+            source.announce();
+            let tip = source.tip();
+            reached(state.clone(), |state| state.head == tip).await;
+            place.consume(place.consumer()).await.unwrap();
+        }
+    };
+    within(Box::pin(async {
+        tokio::select! {
+            ended = publisher.run() => panic!("{ended:?}"),
+            () = reorging => {}
+        }
+    }))
+    .await;
+    let all = frames(&whole).await;
+    assert_is_chain(&replay(&all), &source, 0);
+    assert_eq!(all.iter().filter(|frame| frame.step == Step::Undo).count(), 1_200);
+}
+
+#[tokio::test]
 async fn a_fork_below_the_first_block_stops_an_old_chain_and_restarts_a_young_one() {
     let (_folder, place) = place().await;
     let source = source(4, 40);

@@ -328,6 +328,33 @@ async fn windows_are_caught_up_with_after_a_restart() {
 }
 
 #[tokio::test]
+async fn blocks_that_were_replaced_behind_the_windows_are_no_mere_repetition() {
+    let window = json!({"window": {"kind": "count", "over": "1h", "condition": "count >= 2"}});
+    let rig = watching("value > 5", 0, window).await;
+    let mut chain = Chain::default();
+    for _ in 0..80 {
+        chain.mine(12, &[]);
+    }
+    feed(&rig.consumer(), &chain).await;
+    // The same frames from here on, of other blocks: the bus was built again meanwhile.
+    let mut other = chain.clone();
+    other.hashes += 1_000;
+    for _ in 0..5 {
+        chain.mine(12, &[]);
+        other.mine(12, &[9]);
+    }
+    feed(&rig.consumer(), &chain).await;
+    assert!(rig.states().await.is_empty());
+    let consumer = rig.consumer();
+    assert_eq!(consumer.cursor(CHAIN).await.unwrap().sequence, 80);
+    let error = consumer.apply(other.after(80).to_vec()).await.unwrap_err();
+    assert!(matches!(error, ConsumeError::Rebuild(_)), "{error}");
+    consumer.reset(CHAIN).await.unwrap();
+    feed(&consumer, &other).await;
+    assert_eq!(rig.states().await.len(), 1);
+}
+
+#[tokio::test]
 async fn changed_rules_are_followed_without_frames() {
     let mut rig = watching("value > 5", 0, json!({})).await;
     let (consumer, mut chain) = (Arc::new(rig.consumer()), Chain::default());

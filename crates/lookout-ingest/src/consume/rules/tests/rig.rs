@@ -186,7 +186,7 @@ impl Block {
 }
 
 /// Frames as a chain makes them, numbered from 1.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Chain {
     pub(super) branch: Vec<Block>,
     pub(super) frames: Vec<Arc<Frame>>,
