@@ -121,9 +121,10 @@ pub enum WarehouseError {
     /// An argument is wrong; the message says which and what is expected.
     #[error("{0}")]
     Invalid(String),
-    /// A reorg replaced blocks that earlier pages were read from.
+    /// A reorg replaced blocks that earlier pages were read from, or retention removed some that were
+    /// still to be read.
     #[error(
-        "a reorg replaced block {0}, which earlier pages were read from; read again from there"
+        "block {0}, to which earlier pages were read, is no longer held: a reorg replaced it, or retention removed it; read again from there"
     )]
     Stale(Height),
     /// An answer is over its limit.

@@ -74,6 +74,23 @@ impl Position {
         *hash.0.first_chunk().expect("a hash is longer than 8 bytes")
     }
 
+    /// The end of a block: all of it was read.
+    pub(crate) fn behind(height: Height, hash: &Hash, order: Order) -> Self {
+        let record = match order {
+            Order::NewestFirst => 0,
+            Order::OldestFirst => u32::MAX,
+        };
+        Self { height, record, block: Self::mark(hash) }
+    }
+
+    /// Whether all of the block was read.
+    pub(crate) fn is_done(&self, order: Order) -> bool {
+        match order {
+            Order::NewestFirst => self.record == 0,
+            Order::OldestFirst => self.record == u32::MAX,
+        }
+    }
+
     pub(crate) fn encode(&self, order: Order, filter: u32) -> String {
         let mut bytes = vec![CURSOR_VERSION, u8::from(order == Order::OldestFirst)];
         bytes.extend(self.height.to_be_bytes());

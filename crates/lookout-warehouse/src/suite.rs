@@ -9,7 +9,7 @@
     reason = "a failed case is a failed test"
 )]
 
-mod model;
+pub(crate) mod model;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use lookout_types::{BlockRef, ChainId, Frame, Hash, Height, Step};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::find::Find;
-use super::scan::Scan;
+use super::scan::{Reached, Scan};
 use super::schema::{self, ChainRow};
 use crate::page::{Position, fingerprint};
 use crate::{Order, Page, PageRequest, Span, WarehouseError};
@@ -25,6 +25,17 @@ pub(super) fn page<F: Find>(
     find: &F,
     request: &PageRequest,
 ) -> Result<Page<F::Item>, WarehouseError> {
+    page_within(connection, chain, find, request, PAGE_WORK_BYTES)
+}
+
+/// Reads one page, searching about so many bytes.
+pub(super) fn page_within<F: Find>(
+    connection: &Connection,
+    chain: ChainId,
+    find: &F,
+    request: &PageRequest,
+    work_max: u64,
+) -> Result<Page<F::Item>, WarehouseError> {
     let limit = request.check_limit()?;
     let (order, made_for) = (request.order, fingerprint(&(chain, find)));
     let cursor = request
@@ -39,11 +50,24 @@ pub(super) fn page<F: Find>(
     let mut resume = None;
     if let Some(at) = cursor {
         resume = resume_at(connection, &row, order, &at)?;
-        scan.start_at(at.height);
+        match resume {
+            Some(at) if at.is_done(order) => scan.start_after(at.height),
+            _ => scan.start_at(at.height),
+        }
     }
     let mut items = Vec::new();
     let mut found = Vec::new();
-    while let Some(height) = scan.next_height()? {
+    loop {
+        let height = match scan.next(work_max)? {
+            Reached::Block(height) => height,
+            Reached::Paused(height) => {
+                let hash = hash_at(connection, &row, height)?;
+                let hash = hash.ok_or(WarehouseError::Stale(height))?;
+                let at = Position::behind(height, &hash, order);
+                return Ok(Page { items, next: Some(at.encode(order, made_for)) });
+            }
+            Reached::End => return Ok(Page { items, next: None }),
+        };
         let block = scan.with_block(height, |content| {
             find.in_block(content, &mut found)?;
             Ok(content.block)
@@ -64,19 +88,17 @@ pub(super) fn page<F: Find>(
             last = Some(record);
             item
         }));
-        let full = items.len() == limit || scan.work_bytes > PAGE_WORK_BYTES;
+        let full = items.len() == limit || scan.work_bytes > work_max;
         if full {
-            let record = match (order, last.filter(|_| cut)) {
-                (Order::NewestFirst, Some(last)) => last,
-                (Order::OldestFirst, Some(last)) => last + 1,
-                (Order::NewestFirst, None) => 0,
-                (Order::OldestFirst, None) => u32::MAX,
+            let done = Position::behind(height, &block.hash, order);
+            let at = match (order, last.filter(|_| cut)) {
+                (Order::NewestFirst, Some(last)) => Position { record: last, ..done },
+                (Order::OldestFirst, Some(last)) => Position { record: last + 1, ..done },
+                (_, None) => done,
             };
-            let at = Position { height, record, block: Position::mark(&block.hash) };
             return Ok(Page { items, next: Some(at.encode(order, made_for)) });
         }
     }
-    Ok(Page { items, next: None })
 }
 
 /// Whether the block that a cursor stands in is still the one that was read.
@@ -93,19 +115,24 @@ fn resume_at(
     match (hash_at(connection, row, at.height)?, order) {
         (Some(hash), _) if Position::mark(&hash) == at.block => Ok(Some(*at)),
         (_, Order::NewestFirst) => Ok(None),
-        // Below what retention left there is nothing to go stale.
-        (None, Order::OldestFirst) if is_retained_away(connection, row, at.height)? => Ok(None),
+        // Retention took what was read, and nothing that was still to come.
+        (None, Order::OldestFirst)
+            if at.is_done(order) && is_last_retained_away(connection, row, at.height)? =>
+        {
+            Ok(None)
+        }
         (_, Order::OldestFirst) => Err(WarehouseError::Stale(at.height)),
     }
 }
 
-fn is_retained_away(
+/// Whether retention left all but this block and those below.
+fn is_last_retained_away(
     connection: &Connection,
     row: &ChainRow,
     height: Height,
 ) -> Result<bool, WarehouseError> {
     let held = schema::held(connection, row)?;
-    Ok(row.retained && held.is_some_and(|(low, _)| height < low))
+    Ok(row.retained && held.is_some_and(|(low, _)| height.checked_add(1) == Some(low)))
 }
 
 fn hash_at(

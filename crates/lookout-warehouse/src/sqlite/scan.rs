@@ -27,6 +27,23 @@ pub(super) struct Scan<'c> {
     pub(super) work_bytes: u64,
 }
 
+/// Where a walk has come to.
+pub(super) enum Reached {
+    /// A block that can match; it is passed over then.
+    Block(Height),
+    /// It has done the work that it may. This block and all before it, in the scan's order, are passed.
+    Paused(Height),
+    End,
+}
+
+/// Where the keys of an epoch meet.
+enum Meeting {
+    At(Height),
+    /// At this block or behind it.
+    Behind(Height),
+    Nowhere,
+}
+
 /// A key with the nearest block that has it.
 struct Cached {
     key: Key,
@@ -86,26 +103,54 @@ impl<'c> Scan<'c> {
         });
     }
 
-    /// The next block; it is passed over then.
+    /// As [`Scan::start_at`], and leaves out `height` itself.
+    pub(super) fn start_after(&mut self, height: Height) {
+        let next = match self.order {
+            Order::NewestFirst => height.checked_sub(1),
+            Order::OldestFirst => height.checked_add(1),
+        };
+        match next {
+            Some(next) => self.start_at(next),
+            None => self.left = None,
+        }
+    }
+
+    /// The next block, however far it is; it is passed over then.
     pub(super) fn next_height(&mut self) -> Result<Option<Height>, WarehouseError> {
+        match self.next(u64::MAX)? {
+            Reached::Block(height) => Ok(Some(height)),
+            Reached::Paused(_) | Reached::End => Ok(None),
+        }
+    }
+
+    /// Goes to the next block, or some way towards it once more than `work_max` bytes were read.
+    pub(super) fn next(&mut self, work_max: u64) -> Result<Reached, WarehouseError> {
+        let begun = self.left;
         while let Some((low, high)) = self.left {
+            if self.work_bytes > work_max && self.left != begun {
+                return Ok(Reached::Paused(match self.order {
+                    Order::NewestFirst => high + 1,
+                    Order::OldestFirst => low - 1,
+                }));
+            }
             let from = match self.order {
                 Order::NewestFirst => high,
                 Order::OldestFirst => low,
             };
             let epoch = self.epoch_of(from)?;
-            match self.meet(&epoch, from)? {
-                Some(height) if (low..=high).contains(&height) => {
+            match self.meet(&epoch, from, work_max)? {
+                Meeting::At(height) if (low..=high).contains(&height) => {
                     self.pass(height);
-                    return Ok(Some(height));
+                    return Ok(Reached::Block(height));
                 }
-                _ => match self.order {
+                Meeting::Behind(height) => self.start_at(height),
+                Meeting::At(_) | Meeting::Nowhere => match self.order {
                     Order::NewestFirst => self.pass(epoch.height),
                     Order::OldestFirst => self.pass(epoch.last),
                 },
             }
         }
-        Ok(None)
+        Ok(Reached::End)
     }
 
     fn pass(&mut self, height: Height) {
@@ -119,20 +164,29 @@ impl<'c> Scan<'c> {
 
     /// The nearest block at or after `from` that has a key of each set. The sets take turns: each
     /// skips to where the one before it stands, until all stand at one block.
-    fn meet(&mut self, epoch: &Epoch, from: Height) -> Result<Option<Height>, WarehouseError> {
-        let mut offset = from - epoch.height;
+    fn meet(
+        &mut self,
+        epoch: &Epoch,
+        from: Height,
+        work_max: u64,
+    ) -> Result<Meeting, WarehouseError> {
+        let begun = from - epoch.height;
+        let mut offset = begun;
         let mut agreed = 0;
         let sets = self.sets.len();
         let mut turn = 0;
         while agreed < sets {
+            if self.work_bytes > work_max && offset != begun {
+                return Ok(Meeting::Behind(epoch.height + offset));
+            }
             let Some(nearest) = self.nearest_of(turn % sets, epoch, offset)? else {
-                return Ok(None);
+                return Ok(Meeting::Nowhere);
             };
             agreed = if nearest == offset { agreed + 1 } else { 1 };
             offset = nearest;
             turn += 1;
         }
-        Ok(Some(epoch.height + offset))
+        Ok(Meeting::At(epoch.height + offset))
     }
 
     fn nearest_of(

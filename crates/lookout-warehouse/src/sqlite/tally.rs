@@ -8,13 +8,16 @@ use lookout_types::{Address, ChainId, CodecError, Content, Hash, UnixSeconds};
 use rusqlite::Connection;
 
 use super::find::Find;
-use super::scan::Scan;
+use super::scan::{Reached, Scan};
 use super::schema;
 use crate::stats::bucket_of;
 use crate::{
     AssetClass, EventFilter, EventGroup, EventStat, Order, STATS_ROWS_MAX, Total, TransferFilter,
     TransferStat, WarehouseError,
 };
+
+/// Bytes searched between two looks whether anybody still waits: some milliseconds.
+const LOOK_BYTES: u64 = 1 << 20;
 
 /// Counts events.
 pub(super) fn events(
@@ -79,16 +82,20 @@ fn each_block(
 ) -> Result<(), WarehouseError> {
     let Some(row) = schema::chain_row(connection, chain)? else { return Ok(()) };
     let mut scan = Scan::new(connection, row, &find.span(), find.key_sets(), Order::OldestFirst)?;
-    while let Some(height) = scan.next_height()? {
+    loop {
         if gone.load(Ordering::Relaxed) {
             // Nobody reads this answer.
             return Err(WarehouseError::Closed);
         }
+        let height = match scan.next(scan.work_bytes.saturating_add(LOOK_BYTES))? {
+            Reached::Block(height) => height,
+            Reached::Paused(_) => continue,
+            Reached::End => return Ok(()),
+        };
         if scan.with_block(height, &mut tally)? > STATS_ROWS_MAX {
             return Err(WarehouseError::TooLarge(format!(
                 "the statistics have more than {STATS_ROWS_MAX} rows; ask for longer buckets, fewer groups or a shorter span"
             )));
         }
     }
-    Ok(())
 }

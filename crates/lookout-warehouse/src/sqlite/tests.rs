@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
-use lookout_types::ErrorKind;
+use lookout_types::{Address, Amount, ErrorKind};
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
 use super::*;
 use crate::suite::{self, CHAIN, Rig, World};
-use crate::{WarehouseUrl, open};
+use crate::{Order, WarehouseUrl, open};
 
 struct Memory;
 
@@ -146,12 +146,12 @@ async fn epochs_end_begin_and_are_undone() {
     world.extend(40);
     warehouse.apply(world.frames.clone()).await.unwrap();
     let found = suite::World::events(&world);
-    for order in [crate::Order::NewestFirst, crate::Order::OldestFirst] {
+    for order in [Order::NewestFirst, Order::OldestFirst] {
         let mut filter = EventFilter::all(CHAIN);
         filter.topics[0] = vec![lookout_types::TRANSFER];
         let page = PageRequest { limit: 1000, order, cursor: None };
         let mut events = warehouse.events(&filter, &page).await.unwrap().items;
-        if order == crate::Order::NewestFirst {
+        if order == Order::NewestFirst {
             events.reverse();
         }
         let wanted = |e: &&Event| e.log.topics.first() == Some(&lookout_types::TRANSFER);
@@ -169,6 +169,108 @@ async fn epochs_end_begin_and_are_undone() {
     assert_eq!(count("SELECT count(*) FROM epochs_1"), 1);
     let entries = count("SELECT count(*) FROM entries_1");
     assert_eq!(entries, count("SELECT max(epoch_entries) FROM blocks_1"));
+}
+
+#[tokio::test]
+async fn a_page_that_finds_nothing_ends_too_and_says_where_to_go_on() {
+    let log = |contract: u8, to: u8| {
+        suite::model::erc20(
+            Address([contract; 20]),
+            Address([9; 20]),
+            Address([to; 20]),
+            Amount::default(),
+        )
+    };
+    let file = File::new();
+    let warehouse = file.open().await;
+    let mut world = World::new(35);
+    // Contract 1 and party 2 take turns, and meet now and then; then come two epochs without either.
+    for n in 0..600 {
+        world.extend_with(match n % 200 {
+            7 => vec![log(1, 2), log(1, 2)],
+            n if n % 2 == 0 => vec![log(1, 3)],
+            _ => vec![log(4, 2)],
+        });
+    }
+    for _ in 0..keys::EPOCH_BLOCKS + 10 {
+        world.extend_with(Vec::new());
+    }
+    warehouse.apply(world.frames.clone()).await.unwrap();
+    warehouse.close().await;
+    let connection = Connection::open(file.path()).unwrap();
+    let mut met = EventFilter::all(CHAIN);
+    met.addresses = vec![Address([1; 20])];
+    met.topics[2] = vec![suite::model::topic(Address([2; 20]))];
+    let mut absent = EventFilter::all(CHAIN);
+    absent.addresses = vec![Address([77; 20])];
+    for (filter, items, pages_min) in [(&met, 6, 50), (&absent, 0, 2)] {
+        for order in [Order::NewestFirst, Order::OldestFirst] {
+            for work_max in [0, 5_000] {
+                let mut request = PageRequest { limit: 1, order, cursor: None };
+                let (mut found, mut pages) = (Vec::new(), 0);
+                loop {
+                    let page =
+                        pages::page_within(&connection, CHAIN, filter, &request, work_max).unwrap();
+                    found.extend(page.items);
+                    pages += 1;
+                    assert!(pages < 5_000, "it does not go on");
+                    request.cursor = page.next;
+                    if request.cursor.is_none() {
+                        break;
+                    }
+                }
+                if order == Order::NewestFirst {
+                    found.reverse();
+                }
+                let wanted = |event: &Event| suite::model::event_matches(filter, event);
+                let told: Vec<_> = world.events().into_iter().filter(wanted).collect();
+                assert_eq!((found.len(), &found), (items, &told));
+                assert!(pages >= pages_min || work_max > 0, "{pages} pages");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn retention_that_overtakes_a_reader_is_told() {
+    let file = File::new();
+    let warehouse = file.open().await;
+    let mut world = World::new(36);
+    for n in 0..20 {
+        let log = suite::model::erc20(
+            Address([n; 20]),
+            Address([1; 20]),
+            Address([2; 20]),
+            Amount::default(),
+        );
+        world.extend_with(vec![log.clone(), log]);
+    }
+    warehouse.apply(world.frames.clone()).await.unwrap();
+    let first = world.blocks[0].block.number;
+    let filter = EventFilter::all(CHAIN);
+    let up = |limit: u32, cursor: &Option<String>| PageRequest {
+        limit,
+        order: Order::OldestFirst,
+        cursor: cursor.clone(),
+    };
+    // To the end of the fifth block, and into the middle of it.
+    let whole = warehouse.events(&filter, &up(10, &None)).await.unwrap().next;
+    let half = warehouse.events(&filter, &up(9, &None)).await.unwrap().next;
+    let next = async |cursor: &Option<String>| {
+        warehouse.events(&filter, &up(1, cursor)).await.map(|page| page.items[0].block.number)
+    };
+    warehouse.retain(CHAIN, first + 4).await.unwrap();
+    assert_eq!(next(&whole).await.unwrap(), first + 5);
+    assert_eq!(next(&half).await.unwrap(), first + 4);
+    // Nothing that was still to come is gone, only what was read.
+    warehouse.retain(CHAIN, first + 5).await.unwrap();
+    assert_eq!(next(&whole).await.unwrap(), first + 5);
+    let error = next(&half).await.unwrap_err();
+    assert!(matches!(error, WarehouseError::Stale(_)), "{error}");
+    warehouse.retain(CHAIN, first + 6).await.unwrap();
+    let error = next(&whole).await.unwrap_err();
+    assert!(matches!(error, WarehouseError::Stale(_)), "{error}");
+    assert!(error.to_string().contains("retention"), "{error}");
 }
 
 #[tokio::test]

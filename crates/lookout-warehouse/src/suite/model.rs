@@ -345,14 +345,14 @@ impl World {
 }
 
 /// The topic that names an address.
-pub(super) fn topic(address: Address) -> Hash {
+pub(crate) fn topic(address: Address) -> Hash {
     let mut topic = [0; 32];
     topic[12..].copy_from_slice(&address.0);
     Hash(topic)
 }
 
 /// An ERC-20 transfer.
-pub(super) fn erc20(contract: Address, from: Address, to: Address, amount: Amount) -> Log {
+pub(crate) fn erc20(contract: Address, from: Address, to: Address, amount: Amount) -> Log {
     Log {
         address: contract,
         topics: vec![TRANSFER, topic(from), topic(to)],
@@ -378,7 +378,7 @@ fn in_span(span: &Span, block: &BlockRef, time: u64) -> bool {
 }
 
 /// Whether a log is asked for.
-pub(super) fn event_matches(filter: &EventFilter, event: &Event) -> bool {
+pub(crate) fn event_matches(filter: &EventFilter, event: &Event) -> bool {
     let topic = |at: usize| match (&filter.topics[at], event.log.topics.get(at)) {
         (wanted, _) if wanted.is_empty() => true,
         (wanted, Some(topic)) => wanted.contains(topic),
