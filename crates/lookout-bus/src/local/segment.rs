@@ -177,8 +177,31 @@ pub(super) fn read_record(file: &mut impl Read, left: u64) -> io::Result<Found> 
     }
 }
 
-/// Whether a whole record with frames from `sequence` on stands anywhere in `bytes`.
+/// How many of the first bytes are of the torn record that begins there: what stands in it was written
+/// by whoever writes to the chain, and may look like a record. 0 where its header does not tell; its
+/// length counts only where the frames' own lengths lead to the same place, or over the end.
+fn torn_bytes(bytes: &[u8], sequence: u64) -> usize {
+    let Some(header) = bytes.first_chunk().and_then(|head| RecordHeader::parse(head).ok()) else {
+        return 0;
+    };
+    let length = RECORD_HEADER_BYTES + header.payload_bytes;
+    let mut at = RECORD_HEADER_BYTES;
+    for _ in 0..header.count {
+        let Some(size) = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()) else { break };
+        let size = usize::try_from(u32::from_le_bytes(*size)).unwrap_or(usize::MAX);
+        at = at.saturating_add(4).saturating_add(size);
+        if at > length {
+            return 0;
+        }
+    }
+    let fits = at == length || at >= bytes.len().saturating_sub(3);
+    if fits && header.first == sequence { length.min(bytes.len()) } else { 0 }
+}
+
+/// Whether a whole record with frames from `sequence` on stands in `bytes`, behind the torn one that
+/// they begin with.
 pub(super) fn has_record_from(bytes: &[u8], sequence: u64) -> bool {
+    let bytes = &bytes[torn_bytes(bytes, sequence)..];
     let starts = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(RECORD_MAGIC));
     starts.into_iter().any(|at| {
         let mut rest = &bytes[at..];

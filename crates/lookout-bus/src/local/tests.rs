@@ -143,6 +143,48 @@ async fn a_flipped_bit_is_never_read_as_a_frame() {
 }
 
 #[tokio::test]
+async fn a_torn_record_may_hold_what_looks_like_records() {
+    let (folder, mut world, ends) = filled(3).await;
+    let file = folder.files()[0].clone();
+    let whole = std::fs::read(&file).unwrap();
+    // As a contract may log it: the record that was to come, whole.
+    let fake = whole[at(ends[1])..at(ends[2])].to_vec();
+    rewrite(&file, |bytes| bytes.truncate(at(ends[1])));
+    world.undo(3);
+    world.frames.truncate(6);
+    world.extend(3);
+    let mut frame = lookout_types::Frame::clone(&world.frames[7]);
+    frame.logs.push(lookout_types::Log {
+        address: lookout_types::Address([1; 20]),
+        topics: Vec::new(),
+        data: [vec![0; 40], fake].concat().into(),
+        transaction_hash: lookout_types::Hash([2; 32]),
+        transaction_index: 0,
+        log_index: 9_999,
+    });
+    world.frames[7] = Arc::new(frame);
+    let bus = folder.open().await;
+    let claim = bus.claim(CHAIN).await.unwrap();
+    bus.publish(&claim, world.frames[6..].to_vec()).await.unwrap();
+    bus.close().await;
+    let whole = std::fs::read(&file).unwrap();
+    for missing in [1, 30, 90] {
+        rewrite(&file, |bytes| {
+            *bytes = whole[..whole.len() - missing].to_vec();
+            if missing == 90 {
+                bytes.resize(whole.len(), 0);
+            }
+        });
+        let bus = folder.open().await;
+        assert_eq!(bus.tail(CHAIN).await.unwrap().sequence, 6, "{missing} bytes are missing");
+        let claim = bus.claim(CHAIN).await.unwrap();
+        bus.publish(&claim, world.frames[6..].to_vec()).await.unwrap();
+        assert_eq!(read(&mut bus.subscribe(CHAIN, 0), 9).await, world.frames);
+        bus.close().await;
+    }
+}
+
+#[tokio::test]
 async fn damage_that_comes_while_it_is_open_is_told_to_readers() {
     let (folder, _world, ends) = filled(3).await;
     let bus = folder.open().await;
