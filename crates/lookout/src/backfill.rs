@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use lookout_bus::{Bus, BusError, BusUrl};
 use lookout_chain::{Source, Wants};
-use lookout_ingest::consume::{ConsumeLimits, ConsumerState, RunParts, WarehouseConsumer, run};
+use lookout_ingest::consume::{
+    ConsumeLimits, Consumer, ConsumerState, KEEP_FRAMES, Reader, RulesConsumer, RunParts,
+    TrimParts, WarehouseConsumer, run, trim,
+};
 use lookout_ingest::publish::{
     Ended, Held, Limits, PublishError, Publisher, PublisherParts, PublisherState, Standby, Start,
     forget, held,
@@ -27,6 +30,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::watch::TRIM_EVERY;
 use progress::Progress;
 
 /// Longest wait for the first agreed head: an upstream that answers does so in a second.
@@ -228,6 +232,7 @@ async fn pipeline(
     };
     let start = before.map_or(parts.from, |head| head.number + 1);
     let progress = Progress::new(&parts.chain, start, parts.to);
+    let trimming = trimming(parts, open).await?;
     let arriving = arrive(publisher, open, chain, consumed.clone());
     let arrived = tokio::select! {
         arrived = arriving => arrived.map_err(|error| failed(&error))?,
@@ -237,10 +242,36 @@ async fn pipeline(
             None
         }
         () = watch_progress(&progress, published, consumed.clone()) => None,
+        // It ends when the others are told to.
+        () = async { trim(trimming).await; std::future::pending().await } => None,
     };
     let reached = consumed.borrow().cursor.and_then(|cursor| cursor.head);
     progress.end(reached);
     Ok((arrived, reached))
+}
+
+/// Lets the bus go of what the warehouse has. Rules that have read this bus find what they have not read
+/// there; others are built again from the warehouse.
+async fn trimming(parts: &Backfill, open: &Open) -> Result<TrimParts, Failure> {
+    let chain = parts.source.chain();
+    let warehouse = Arc::new(WarehouseConsumer::new(Arc::clone(&open.warehouse)));
+    let rules = Arc::new(RulesConsumer::new(parts.store.clone(), []));
+    let read = rules.cursor(chain).await.map_err(|error| failed(&error))?.sequence;
+    let oldest = open.bus.oldest(chain).await.map_err(|error| failed(&error))?;
+    let tail = open.bus.tail(chain).await.map_err(|error| failed(&error))?;
+    let mut readers = vec![Reader { consumer: warehouse, run: None }];
+    if read > 0 && (oldest..=tail.sequence).contains(&read) {
+        readers.push(Reader { consumer: rules, run: None });
+    }
+    Ok(TrimParts {
+        bus: Arc::clone(&open.bus),
+        chain,
+        name: parts.chain.as_str().into(),
+        readers,
+        keep_frames: KEEP_FRAMES,
+        interval: TRIM_EVERY,
+        stop: parts.stop.clone(),
+    })
 }
 
 /// Publishes to the end, then waits for the warehouse to have it all.

@@ -20,7 +20,7 @@ use lookout_warehouse::WarehouseError;
 
 pub use rules::{BalanceReader, Balances, ReadError, RulesConsumer};
 pub use run::{ConsumeLimits, ConsumerState, RunParts, run};
-pub use trim::{KEEP_FRAMES, TrimParts, trim};
+pub use trim::{KEEP_FRAMES, Reader, TrimParts, trim};
 pub use warehouse::WarehouseConsumer;
 
 /// What reads frames and keeps what they mean.

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use lookout_bus::Bus;
 use lookout_types::BlockRef;
+use tokio::sync::watch;
 
 use super::fakes::{Keeper, Trimmed};
 use super::{CHAIN, Place, reached, source, within};
-use crate::consume::{ConsumeError, Consumer, RunParts, TrimParts, WarehouseConsumer, run};
+use crate::consume::{
+    ConsumeError, Consumer, ConsumerState, Reader, RunParts, TrimParts, WarehouseConsumer, run,
+};
 use crate::publish::Start;
 use crate::sim::SimSource;
 
@@ -151,7 +154,7 @@ async fn on_an_emptied_bus_the_first_frame_is_waited_for() {
         for _ in 0..8 {
             let mut state = state.clone();
             state.changed().await.unwrap();
-            let waits = |state: &crate::consume::ConsumerState| {
+            let waits = |state: &ConsumerState| {
                 state.problem.as_ref().is_some_and(|problem| problem.contains("the bus is empty"))
             };
             reached(state, waits).await;
@@ -204,23 +207,34 @@ async fn the_bus_lets_go_of_what_everyone_has_committed() {
     place.consume(place.consumer()).await.unwrap();
     let bus = Trimmed::new(&place.bus, 1);
     let (keeper, _) = keeper(&place);
-    let trim = |sequence: u64| {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let trim = |sequence: u64, run: Option<&watch::Sender<ConsumerState>>| {
         keeper.state.lock().sequence = sequence;
         let slow: Arc<dyn Consumer> = Arc::<Keeper>::clone(&keeper);
         let fast = Arc::new(WarehouseConsumer::new(Arc::clone(&place.warehouse)));
         let bus: Arc<dyn Bus> = Arc::<Trimmed>::clone(&bus);
+        let ended = watch::Sender::default().subscribe();
+        let run = Some(run.map_or(ended, watch::Sender::subscribe));
         let parts = TrimParts {
             bus,
             chain: CHAIN,
             name: "sim".into(),
-            consumers: vec![fast, slow],
+            readers: vec![Reader { consumer: fast, run: None }, Reader { consumer: slow, run }],
             keep_frames: 10,
             interval: Duration::from_secs(1),
-            stop: tokio_util::sync::CancellationToken::new(),
+            stop: stop.clone(),
         };
         async move { parts.trim_once().await.unwrap() }
     };
-    for (sequence, oldest) in [(0, 1), (5, 1), (30, 20), (30, 20), (70, 60)] {
-        assert_eq!(trim(sequence).await, oldest);
+    let runs = watch::Sender::default();
+    for (sequence, oldest) in [(0, 1), (5, 1), (30, 20), (30, 20)] {
+        assert_eq!(trim(sequence, Some(&runs)).await, oldest);
     }
+    // One that was told to end goes on later; for one that ended by itself nothing is kept.
+    let tail = place.bus.tail(CHAIN).await.unwrap().sequence;
+    assert_eq!(trim(30, None).await, tail - 10);
+    stop.cancel();
+    bus.oldest.store(1, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(trim(30, None).await, 1);
+    assert_eq!(trim(70, Some(&runs)).await, 60);
 }

@@ -150,3 +150,24 @@ fn reports_show_ranges_and_leave_out_what_is_too_much() {
     assert_eq!(lines[52], "different  700-750");
     assert_eq!(lines.len(), 53);
 }
+
+#[tokio::test]
+async fn frames_stay_on_the_bus_for_rules_that_have_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, source) = (folder.path(), chain());
+    let parts = parts(folder, &source, 100, 199).await;
+    let open = Open::open(&parts).await.unwrap();
+    fill(&parts, &open).await.unwrap();
+    let names = |trim: TrimParts| {
+        trim.readers.iter().map(|reader| reader.consumer.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(trimming(&parts, &open).await.unwrap()), ["warehouse"]);
+    let rules = RulesConsumer::new(parts.store.clone(), []);
+    let mut frames = open.bus.subscribe(CHAIN, 0);
+    let first = futures_util::StreamExt::next(&mut frames).await.unwrap().unwrap();
+    rules.apply(first).await.unwrap();
+    assert_eq!(names(trimming(&parts, &open).await.unwrap()), ["warehouse", "rules"]);
+    // On a bus that begins anew, what they have read says nothing.
+    forget(CHAIN, &open.bus, &open.warehouse, &parts.store, "test").await.unwrap();
+    assert_eq!(names(trimming(&parts, &open).await.unwrap()), ["warehouse"]);
+}

@@ -13,8 +13,8 @@ use std::time::Duration;
 use lookout_bus::Bus;
 use lookout_chain::Chains;
 use lookout_ingest::consume::{
-    self, Balances, ConsumeLimits, Consumer, ConsumerState, KEEP_FRAMES, RulesConsumer, RunParts,
-    TrimParts, WarehouseConsumer,
+    self, Balances, ConsumeLimits, Consumer, ConsumerState, KEEP_FRAMES, Reader, RulesConsumer,
+    RunParts, TrimParts, WarehouseConsumer,
 };
 use lookout_ingest::publish::Start;
 use lookout_jobs::{Scheduler, SchedulerParts, Tasks};
@@ -37,7 +37,7 @@ pub(crate) use publishers::Publishers;
 pub(crate) use tasks::tasks;
 
 /// How often frames that everyone has read are let go of.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const TRIM_EVERY: Duration = Duration::from_secs(60);
 
 /// What watching stands on.
 pub(crate) struct Ground<'a> {
@@ -109,25 +109,26 @@ impl Ground<'_> {
         let name: Arc<str> = follow.chain.as_str().into();
         let warehouse: Arc<dyn Consumer> =
             Arc::new(WarehouseConsumer::new(Arc::clone(self.warehouse)));
-        let (mut consumers, mut pace) = (Vec::new(), Vec::new());
+        let mut pace = Vec::new();
         if self.args.takes(Role::Ingest) {
             pace.push(self.consume(follow, &name, &warehouse, None));
-            consumers.push(warehouse);
         }
+        let mut readers = vec![Reader { consumer: warehouse, run: None }];
         if self.args.takes(Role::Rules) {
             let consumer: Arc<dyn Consumer> = Arc::<RulesConsumer>::clone(rules);
-            pace.push(self.consume(follow, &name, &consumer, Some(Arc::clone(self.warehouse))));
-            consumers.push(consumer);
+            let archive = Some(Arc::clone(self.warehouse));
+            let run = self.consume(follow, &name, &consumer, archive);
+            pace.push(run.clone());
+            readers.push(Reader { consumer, run: Some(run) });
             let (rules, id, stop) = (Arc::clone(rules), follow.id, self.stop.clone());
             self.tasks.spawn(async move { rules.follow_rules(id, stop).await });
         }
-        // A consumer that runs elsewhere, or not at all for now, would find frames gone.
-        if consumers.len() == 2 {
+        if self.args.takes(Role::Ingest) || self.args.takes(Role::Rules) {
             self.tasks.spawn(consume::trim(TrimParts {
                 bus: Arc::clone(self.bus),
                 chain: follow.id,
                 name,
-                consumers,
+                readers,
                 keep_frames: KEEP_FRAMES,
                 interval: TRIM_EVERY,
                 stop: self.stop.clone(),
