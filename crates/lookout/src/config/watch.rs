@@ -19,7 +19,8 @@ section! {
     /// The frames of followed chains.
     BusSection {
         /// `local:` or `local:FOLDER`, relative to the working directory. Later also
-        /// `kafka://HOST:PORT/PREFIX`.
+        /// `kafka://HOST:PORT/PREFIX`. With `local:`, one instance of those that share a Postgres
+        /// store has the roles `ingest` and `rules`; another one is refused.
         url: BusUrl = BusUrl::Local("lookout-frames".into()),
     }
 }

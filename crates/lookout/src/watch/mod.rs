@@ -5,6 +5,7 @@ mod delivery;
 mod instance;
 mod progress;
 mod publishers;
+mod sole;
 mod tasks;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub(crate) struct Ground<'a> {
 
 /// Starts what the roles of this process ask for. Everything ends when `stop` is cancelled.
 pub(crate) async fn start(ground: &Ground<'_>) -> Result<Publishers, Failure> {
+    sole::claim(ground).await?;
     let names = ground.settings.follows.iter().map(|f| (f.id, Arc::from(f.chain.as_str())));
     let balances = Balances {
         reader: Arc::new(ChainBalances::new(ground.chains.clone())),
