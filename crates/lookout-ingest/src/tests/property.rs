@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use lookout_store::{Store, StoreUrl};
-use lookout_types::{BlockRef, FixedClock, Step};
+use lookout_types::{BlockRef, FixedClock, Frame, Step};
 
 use super::{CHAIN, HANGS, Held, Place, assert_is_chain, frames, reached, replay, within};
 use lookout_chain::Source;
@@ -168,9 +168,14 @@ async fn check_seed(seed: u64) -> usize {
     assert_is_chain(&branch, &source, start);
 
     assert_eq!(place.held().await, fresh_run(&source, start).await);
+    undone_of(&frames, &lost)
+}
+
+/// How many frames take blocks back. What was on the chain all the time is never taken back, whoever
+/// is away.
+fn undone_of(frames: &[Arc<Frame>], lost: &HashSet<BlockRef>) -> usize {
     let undone: Vec<_> = frames.iter().filter(|frame| frame.step == Step::Undo).collect();
     for frame in &undone {
-        // What was on the chain all the time is never taken back, whoever is away.
         assert!(lost.contains(&frame.block), "block {} was taken back", frame.block.number);
     }
     undone.len()

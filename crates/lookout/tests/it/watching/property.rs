@@ -116,6 +116,12 @@ async fn compare(world: &World, app: &TestApp, fresh: &TestApp) {
     let alerts = format!("/v1/alerts?chain={name}");
     let (ours, theirs) = (all(app, &alerts).await, all(fresh, &alerts).await);
     assert_eq!(standing(&ours), standing(&theirs), "alerts of {name}");
+    for alert in ours.iter().filter(|alert| alert["state"] == "retracted") {
+        // One whose block was on the chain all the time is taken back for nothing.
+        let block = alert["block"]["hash"].as_str().unwrap_or_else(|| panic!("no block: {alert}"));
+        let was_off = world.lost.iter().any(|hash| hex(hash) == block.trim_start_matches("0x"));
+        assert!(was_off, "retracted, and its block never left {name}: {alert}");
+    }
     assert!(
         theirs.iter().all(|alert| alert["state"] != "retracted"),
         "a calm chain retracts nothing"

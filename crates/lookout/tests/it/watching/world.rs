@@ -1,5 +1,6 @@
 //! Simulated chains, faulty upstreams before them, and a server that follows all of them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lookout_test::app::{Answer, Builder};
@@ -24,7 +25,11 @@ pub(crate) struct World {
     pub(crate) name: String,
     pub(crate) id: u64,
     pub(crate) sim: Arc<SimChain>,
+    /// Hashes of blocks that were ever off the chain.
+    pub(crate) lost: HashSet<[u8; 32]>,
     node: SimNode,
+    /// The way to the node, where that is cut off now and then.
+    good: Option<FakeUpstream>,
     faulty: Vec<FakeUpstream>,
     /// Whether two upstreams must agree on logs.
     quorum: bool,
@@ -56,18 +61,34 @@ impl World {
             fake.set(behaviours(&mut rng));
             faulty.push(fake);
         }
-        Self { name: format!("sim-{seed}"), id, sim, node, faulty, quorum, left: Vec::new(), rng }
+        // Half of those go on with the faulty one alone at times.
+        let mut good = None;
+        if !faulty.is_empty() && rng.bool() {
+            good = Some(FakeUpstream::start("good", node.url(), rng.u64(..)).await.unwrap());
+        }
+        let name = format!("sim-{seed}");
+        let (lost, left) = (HashSet::new(), Vec::new());
+        Self { name, id, sim, lost, node, good, faulty, quorum, left, rng }
     }
 
     /// The upstreams as they are for the tortured server.
     pub(crate) fn urls(&self) -> Vec<String> {
-        let mut urls = vec![self.node.url().to_owned()];
+        let good = self.good.as_ref().map(FakeUpstream::url);
+        let mut urls = vec![good.unwrap_or_else(|| self.node.url().to_owned())];
         urls.extend(self.faulty.iter().map(FakeUpstream::url));
         urls
     }
 
     /// One thing happens to the chain.
     pub(crate) fn step(&mut self) {
+        let before = self.sim.canonical();
+        self.change();
+        let now: HashSet<_> = self.sim.canonical().iter().map(|block| block.hash).collect();
+        let gone = before.iter().map(|block| block.hash).filter(|hash| !now.contains(hash));
+        self.lost.extend(gone);
+    }
+
+    fn change(&mut self) {
         match self.rng.u8(0..10) {
             0..4 => self.sim.extend(self.rng.u64(1..4), LOGS_MAX),
             4..7 => {
@@ -92,13 +113,25 @@ impl World {
                 let next = if calm { Vec::new() } else { behaviours(&mut self.rng) };
                 self.faulty.iter().for_each(|fake| fake.set(next.clone()));
             }
-            _ => {}
+            _ => self.cut_off(),
         }
+    }
+
+    /// The good upstream goes away, or comes back; the other one stands still meanwhile, somewhere.
+    fn cut_off(&mut self) {
+        let Some(good) = &self.good else { return };
+        let height = self.rng.u64(0..=self.sim.head().number);
+        let away = self.rng.u8(0..3) > 0;
+        let frozen = [Behaviour::FrozenHead { height }];
+        good.set(if away { vec![Behaviour::status(503)] } else { Vec::new() });
+        self.faulty
+            .iter()
+            .for_each(|fake| fake.set(if away { frozen.to_vec() } else { Vec::new() }));
     }
 
     /// Grows until everything of the random part is confirmed, and faults end.
     pub(crate) fn calm(&mut self) {
-        self.faulty.iter().for_each(|fake| fake.set(Vec::new()));
+        self.faulty.iter().chain(&self.good).for_each(|fake| fake.set(Vec::new()));
         self.sim.extend(5, 0);
     }
 }
