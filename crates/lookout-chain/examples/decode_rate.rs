@@ -77,10 +77,16 @@ fn main() -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     for holders in [1_000, 1_000_000] {
         let answers = answers(holders);
-        for (name, wants) in
-            [("all logs", &Wants::default()), ("by topic", &by_topic), ("by both", &by_both)]
-        {
-            let (rate, bytes) = rate(&answers, wants)?;
+        // The quick reader does not know the space.
+        let logs = [b"[ ", &answers.logs[1..]].concat();
+        let spaced = Answers { headers: answers.headers.clone(), logs };
+        for (name, answers, wants) in [
+            ("all logs", &answers, &Wants::default()),
+            ("by topic", &answers, &by_topic),
+            ("by both", &answers, &by_both),
+            ("by topic, read strictly", &spaced, &by_topic),
+        ] {
+            let (rate, bytes) = rate(answers, wants)?;
             writeln!(
                 out,
                 "{holders:>8} holders, {name}: {rate} logs/s ({bytes} bytes of JSON each)"

@@ -32,7 +32,7 @@ pub(super) enum Standing {
 }
 
 /// The logs of one block.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) logs: Vec<Log>,
     pub(super) standing: Standing,

@@ -4,6 +4,8 @@
 //! the records: no tree of JSON, no text, no allocation of a log but its topics, and one buffer of
 //! data a block.
 
+pub(super) mod quick;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use super::collect::{Collector, Found, Place};
 use super::filter::Filter;
 use crate::heads::Followed;
+use quick::Quick;
 
 /// Most topics of a log: `LOG4` is the highest of the EVM.
 const TOPICS_MAX: usize = 4;
@@ -31,6 +34,19 @@ pub(crate) enum Wrong {
 /// # Errors
 /// [`Wrong`], naming the first log that is.
 pub(super) fn logs(
+    json: &[u8],
+    headers: &[Followed],
+    filter: &Filter,
+) -> Result<Vec<Found>, Wrong> {
+    let mut collector = Collector::new(headers, filter);
+    if Quick::new(json).logs(&mut collector).is_some() {
+        return collector.finish();
+    }
+    strict(json, headers, filter)
+}
+
+/// Reads whatever is JSON, and names what is wrong.
+pub(super) fn strict(
     json: &[u8],
     headers: &[Followed],
     filter: &Filter,
@@ -168,19 +184,36 @@ impl Member {
         Self::LogIndex,
     ];
 
+    const NAMED: [Self; 10] = [
+        Self::Address,
+        Self::Topics,
+        Self::Data,
+        Self::BlockHash,
+        Self::BlockNumber,
+        Self::TransactionHash,
+        Self::TransactionIndex,
+        Self::LogIndex,
+        Self::Removed,
+        Self::BlockTimestamp,
+    ];
+
     fn of(name: &[u8]) -> Self {
-        match name {
-            b"address" => Self::Address,
-            b"topics" => Self::Topics,
-            b"data" => Self::Data,
-            b"blockHash" => Self::BlockHash,
-            b"blockNumber" => Self::BlockNumber,
-            b"transactionHash" => Self::TransactionHash,
-            b"transactionIndex" => Self::TransactionIndex,
-            b"logIndex" => Self::LogIndex,
-            b"removed" => Self::Removed,
-            b"blockTimestamp" => Self::BlockTimestamp,
-            _ => Self::Other,
+        Self::NAMED.into_iter().find(|member| member.name() == name).unwrap_or(Self::Other)
+    }
+
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Address => b"address",
+            Self::Topics => b"topics",
+            Self::Data => b"data",
+            Self::BlockHash => b"blockHash",
+            Self::BlockNumber => b"blockNumber",
+            Self::TransactionHash => b"transactionHash",
+            Self::TransactionIndex => b"transactionIndex",
+            Self::LogIndex => b"logIndex",
+            Self::Removed => b"removed",
+            Self::BlockTimestamp => b"blockTimestamp",
+            Self::Other => b"",
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What is wanted of the logs, ready to be asked for and to be checked.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use alloy_primitives::Bloom;
+use alloy_primitives::map::{AddressSet, B256Set};
+use alloy_primitives::{B256, Bloom};
 use lookout_types::{Address, Hash, Height, Log};
 
 use super::Wants;
@@ -12,8 +13,8 @@ use super::bloom::Bits;
 /// The filter of a follower's logs.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    addresses: HashSet<Address>,
-    topics: HashSet<Hash>,
+    addresses: AddressSet,
+    topics: B256Set,
     address_bits: Vec<Bits>,
     topic_bits: Vec<Bits>,
     /// Whether no upstream's word alone will do.
@@ -41,8 +42,8 @@ impl Filter {
         Self {
             address_bits: addresses.iter().map(|address| Bits::of(&address.0)).collect(),
             topic_bits: topics.iter().map(|topic| Bits::of(&topic.0)).collect(),
-            addresses: addresses.into_iter().collect(),
-            topics: topics.into_iter().collect(),
+            addresses: addresses.into_iter().map(|address| address.0.into()).collect(),
+            topics: topics.into_iter().map(|topic| B256::new(topic.0)).collect(),
             confirmed: wants.confirmed,
             members,
         }
@@ -55,9 +56,10 @@ impl Filter {
 
     /// Whether such a log is wanted.
     pub(super) fn wants(&self, address: Address, topics: &[Hash]) -> bool {
-        (self.addresses.is_empty() || self.addresses.contains(&address))
+        (self.addresses.is_empty()
+            || self.addresses.contains(&alloy_primitives::Address::new(address.0)))
             && (self.topics.is_empty()
-                || topics.first().is_some_and(|topic| self.topics.contains(topic)))
+                || topics.first().is_some_and(|topic| self.topics.contains(&B256::new(topic.0))))
     }
 
     /// How many kinds of wanted logs may be in a block with this bloom: pairs of contract and

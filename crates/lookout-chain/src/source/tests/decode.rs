@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::scene::{Block, TRANSFER, chain, token_address, transfer};
 use crate::Wants;
 use crate::heads::{Followed, HeaderRules};
-use crate::source::collect::{Found, Standing};
-use crate::source::decode::{Wrong, logs};
+use crate::source::collect::{Collector, Found, Standing};
+use crate::source::decode::quick::Quick;
+use crate::source::decode::{Wrong, logs, strict};
 use crate::source::filter::Filter;
 
 /// Three blocks from height 10: three transfers of two tokens, none, two of one token.
@@ -241,7 +242,63 @@ fn what_contradicts_a_foreign_header_is_foreign() {
     assert_eq!(standings, [Standing::Foreign, Standing::Whole, Standing::Foreign]);
 }
 
+/// A byte in place of another; `None` takes one out.
+fn damage() -> impl Strategy<Value = Option<u8>> {
+    prop::option::of(prop::sample::select(b"\"\\,:[]{} x0aF".as_slice()))
+}
+
+/// Whether the quick reader takes an answer.
+fn is_quick(json: &[u8]) -> bool {
+    let (headers, filter) = (headers(&blocks()), Filter::of(&Wants::default()));
+    let mut collector = Collector::new(&headers, &filter);
+    Quick::new(json).logs(&mut collector).is_some()
+}
+
+#[test]
+fn compact_answers_are_read_quickly_and_others_as_well() {
+    let blocks = blocks();
+    let (answer, headers) = (json!(all(&blocks)), headers(&blocks));
+    let filter = Filter::of(&Wants::default());
+    let compact = answer.to_string();
+    let expected = strict(compact.as_bytes(), &headers, &filter).unwrap();
+    let first = answer[0].to_string();
+    let first = first.strip_prefix('{').unwrap();
+    let others = [
+        (true, compact.clone()),
+        // Another order in one log, and what some nodes add.
+        (true, compact.replacen(first, &format!("\"blockTimestamp\":\"0x6553f178\",{first}"), 1)),
+        (false, compact.replacen(first, &format!("\"blockTimestamp\":1700000120,{first}"), 1)),
+        (false, compact.replacen(first, &format!("\"l1BatchNumber\":null,{first}"), 1)),
+        (false, compact.replace(":false", ":null")),
+        (false, compact.replacen("\"address\"", "\"\\u0061ddress\"", 1)),
+        (false, serde_json::to_string_pretty(&answer).unwrap()),
+    ];
+    for (quick, text) in others {
+        assert_eq!(is_quick(text.as_bytes()), quick, "{text}");
+        assert_eq!(logs(text.as_bytes(), &headers, &filter).as_ref(), Ok(&expected), "{text}");
+    }
+    assert!(is_quick(b"[]"));
+}
+
 proptest! {
+    /// Damage anywhere: the quick reader takes nothing that the strict one does not, nor otherwise.
+    #[test]
+    fn what_is_read_quickly_is_what_is_there(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), damage()), 1..3),
+    ) {
+        let blocks = blocks();
+        let mut text = json!(all(&blocks)).to_string().into_bytes();
+        for (at, damage) in damage {
+            let at = at.index(text.len());
+            match damage {
+                Some(byte) => text[at] = byte,
+                None => drop(text.remove(at)),
+            }
+        }
+        let (headers, filter) = (headers(&blocks), Filter::of(&Wants::default()));
+        prop_assert_eq!(logs(&text, &headers, &filter), strict(&text, &headers, &filter));
+    }
+
     /// Whatever part of the logs is left out: it is seen, but for logs at the end of a block that
     /// add nothing to its bloom.
     #[test]
