@@ -10,10 +10,13 @@
 pub mod anvil;
 pub mod app;
 pub mod authority;
+mod block;
 pub mod disk;
 pub mod fleet;
 pub mod part;
 pub mod process;
+#[cfg(test)]
+mod reader;
 pub mod receiver;
 pub mod replay;
 pub mod rpc;

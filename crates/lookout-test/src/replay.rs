@@ -1,13 +1,15 @@
 //! A replaying upstream: a synthetic chain of token transfers, served from memory as fast as a
 //! socket takes it, so that a measurement of whoever reads it measures the reader.
 //!
-//! The chain is consistent: header hashes, parents and blooms recompute, and logs fit their
-//! headers. Its roots below the header are made up, so it is for readers of logs, not of receipts.
+//! The chain is consistent: hashes, parents, blooms, roots and senders recompute, and logs are those of
+//! the receipts. In one thing it is unlike any chain: to sign costs as much as to check, so there are 64
+//! different blocks, and the transactions of one come again in the 64th after it. So no single
+//! transaction can be asked for.
 
 mod answer;
 mod chain;
 mod filter;
-mod rlp;
+mod stencil;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -24,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::block::Detail;
 use chain::Chain;
 
 /// Most bytes of a request; a batch of a thousand calls is a tenth of it.
@@ -109,6 +112,19 @@ impl Replay {
     pub fn all_calls(&self) -> BTreeMap<String, u64> {
         self.state.calls.lock().clone()
     }
+}
+
+/// The blocks of such a chain above the genesis as a client is told them, without a server: each with
+/// its transactions as objects, and its receipts.
+pub fn whole_blocks(spec: &ReplaySpec) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let chain = Chain::make(spec);
+    let blocks = (1..=chain.head()).map(|height| {
+        let (mut block, mut receipts) = (Vec::new(), Vec::new());
+        chain.write_block(height, Detail::Objects, &mut block);
+        chain.write_receipts(height, &mut receipts);
+        (block, receipts)
+    });
+    blocks.collect()
 }
 
 impl Drop for Replay {

@@ -1,6 +1,6 @@
 //! Measures the embedded warehouse: insert rate, memory, a deep reorg, query latencies.
 //!
-//! `cargo run --release -p lookout-warehouse --example insert_rate [transfers] [accounts] [batch frames]`
+//! `cargo run --release -p lookout-warehouse --example insert_rate [transfers] [accounts] [batch frames] [1: with transactions]`
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people to run")]
 
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lookout_types::{
-    Address, Asset, BlockRef, ChainId, Frame, Hash, Log, Step, TRANSFER, transfers,
+    Address, Amount, Asset, BlockRef, ChainId, Frame, Hash, Log, Outcome, Step, TRANSFER,
+    Transaction, transfers,
 };
 use lookout_warehouse::{
     AssetFilter, EventFilter, Order, PageRequest, Span, TransferFilter, Warehouse, WarehouseUrl,
@@ -24,11 +25,12 @@ fn main() {
     let total = arguments.next().unwrap_or(500_000);
     let accounts = arguments.next().unwrap_or(100_000);
     let batch = arguments.next().unwrap_or(200);
+    let whole = arguments.next().is_some_and(|transactions| transactions > 0);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(run(total, accounts, usize::try_from(batch).unwrap()));
+    runtime.block_on(run(total, accounts, usize::try_from(batch).unwrap(), whole));
 }
 
-async fn run(total: u64, accounts: u64, batch: usize) {
+async fn run(total: u64, accounts: u64, batch: usize, whole: bool) {
     let folder = std::env::temp_dir().join(format!("lookout-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("events.db");
@@ -38,7 +40,7 @@ async fn run(total: u64, accounts: u64, batch: usize) {
     );
 
     let mut chain =
-        Chain { random: fastrand::Rng::with_seed(1), accounts, head: None, sequence: 0 };
+        Chain { random: fastrand::Rng::with_seed(1), accounts, whole, head: None, sequence: 0 };
     insert(&*warehouse, &mut chain, total, batch, "insert").await;
     let before = total;
     if total < 1_000_000 {
@@ -177,6 +179,8 @@ const GENESIS: u64 = 1_700_000_000;
 struct Chain {
     random: fastrand::Rng,
     accounts: u64,
+    /// Whether each transfer's transaction is there, too.
+    whole: bool,
     head: Option<BlockRef>,
     sequence: u64,
 }
@@ -198,7 +202,12 @@ impl Chain {
     fn apply(&mut self) -> Arc<Frame> {
         let number = self.head.map_or(1, |head| head.number + 1);
         let block = BlockRef { number, hash: self.hash() };
-        let logs = (0..u32::try_from(PER_BLOCK).unwrap()).map(|n| self.log(n)).collect();
+        let logs: Vec<_> = (0..u32::try_from(PER_BLOCK).unwrap()).map(|n| self.log(n)).collect();
+        let transactions = if self.whole {
+            logs.iter().map(|log| self.transaction(log)).collect()
+        } else {
+            Vec::new()
+        };
         self.sequence += 1;
         let frame = Frame {
             chain: CHAIN,
@@ -207,12 +216,32 @@ impl Chain {
             block,
             parent: self.head.map_or(Hash([0; 32]), |head| head.hash),
             timestamp: GENESIS + number * 12,
-            transactions: Vec::new(),
+            transactions,
             logs,
         };
         debug_assert!(matches!(transfers(&frame).transfers[0].asset, Asset::Erc20(_)));
         self.head = Some(block);
         Arc::new(frame)
+    }
+
+    /// The `transferFrom` that emits a log.
+    fn transaction(&mut self, log: &Log) -> Transaction {
+        let words = [&log.topics[1].0, &log.topics[2].0, &log.data[..]].concat();
+        Transaction {
+            hash: log.transaction_hash,
+            index: log.transaction_index,
+            from: self.account(),
+            to: Some(log.address),
+            value: Amount::default(),
+            nonce: self.sequence,
+            input: [&[0x23, 0xb8, 0x72, 0xdd], &words[..]].concat().into(),
+            outcome: Some(Outcome {
+                success: true,
+                gas_used: 50_000,
+                gas_price: "9".parse().unwrap(),
+                created: None,
+            }),
+        }
     }
 
     fn log(&mut self, n: u32) -> Log {

@@ -4,9 +4,10 @@ use lookout_types::ChainId;
 
 use super::collect::Standing;
 use super::filter::Filter;
+use super::whole::{Culprit, recompute};
 use super::{SourceBlock, Wants, decode, evm};
 use crate::heads::HeaderRules;
-use crate::verify;
+use crate::verify::{self, Finding};
 
 /// Checks the `eth_getBlockByNumber` answers of consecutive blocks and reads the `eth_getLogs`
 /// answer of their range, as a source does with what upstreams answer.
@@ -36,4 +37,26 @@ pub fn blocks(
         logs: found.logs,
     });
     Ok(blocks.collect())
+}
+
+/// Checks a block with its transactions as objects and all its receipts, recomputing every root, and
+/// reads both, as a source does with what upstreams answer.
+///
+/// # Errors
+/// What is wrong, or cannot be proved, in words.
+pub fn whole(chain: ChainId, block: &[u8], receipts: &[u8]) -> Result<SourceBlock, String> {
+    let header = HeaderRules::of(chain).check(block).map_err(|error| error.to_string())?;
+    let (finding, records) =
+        recompute(&header, block, receipts).map_err(|culprit| match culprit {
+            Culprit::Block(error) => format!("the block: {error}"),
+            Culprit::Receipts(error) => format!("the receipts: {error}"),
+        })?;
+    match finding {
+        Finding::Verified => Ok(SourceBlock {
+            header: evm::told(&header),
+            transactions: records.transactions,
+            logs: records.logs,
+        }),
+        Finding::Unverifiable(why) => Err(why.to_owned()),
+    }
 }

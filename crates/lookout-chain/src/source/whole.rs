@@ -37,7 +37,7 @@ struct Told {
 }
 
 /// What of a block's two answers is wrong.
-enum Culprit {
+pub(super) enum Culprit {
     Block(VerifyError),
     Receipts(VerifyError),
 }
@@ -295,24 +295,31 @@ impl Told {
     async fn recompute(&self) -> Result<Result<(Finding, Records), Culprit>, SourceError> {
         let (header, block, receipts) =
             (self.header.clone(), self.block.clone(), self.receipts.clone());
-        let work = move || {
-            let finding = match header.unverifiable {
-                Some(why) if !header.header.foreign => {
-                    // Its hash is the chain's own affair, so only what is below it can be checked.
-                    let finding = verify::check_receipts(&receipts, &header.header);
-                    finding.map(|_| Finding::Unverifiable(why))
-                }
-                _ => verify::check_receipts_in_block(&receipts, &block),
-            };
-            let finding = finding.map_err(|error| match verify::check_block(&block) {
-                Err(own) if header.unverifiable.is_none() => Culprit::Block(own),
-                _ => Culprit::Receipts(error),
-            })?;
-            let records = verify::read_records(&block, &receipts).map_err(Culprit::Receipts)?;
-            Ok((finding, records))
-        };
+        let work = move || recompute(&header, &block, &receipts);
         tokio::task::spawn_blocking(work).await.map_err(|error| {
             SourceError::Chain(ChainError::Invalid(format!("a block could not be read: {error}")))
         })
     }
+}
+
+/// Recomputes a block of which the header was checked, and reads its records.
+pub(super) fn recompute(
+    header: &Followed,
+    block: &[u8],
+    receipts: &[u8],
+) -> Result<(Finding, Records), Culprit> {
+    let finding = match header.unverifiable {
+        Some(why) if !header.header.foreign => {
+            // Its hash is the chain's own affair, so only what is below it can be checked.
+            let finding = verify::check_receipts(receipts, &header.header);
+            finding.map(|_| Finding::Unverifiable(why))
+        }
+        _ => verify::check_receipts_in_block(receipts, block),
+    };
+    let finding = finding.map_err(|error| match verify::check_block(block) {
+        Err(own) if header.unverifiable.is_none() => Culprit::Block(own),
+        _ => Culprit::Receipts(error),
+    })?;
+    let records = verify::read_records(block, receipts).map_err(Culprit::Receipts)?;
+    Ok((finding, records))
 }

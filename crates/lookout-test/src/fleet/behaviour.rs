@@ -88,6 +88,11 @@ pub enum Behaviour {
         /// Which field.
         field: &'static str,
     },
+    /// Flips one hex digit in a field of every receipt. A path like `logs.0.data` reaches into it.
+    FlippedReceipt {
+        /// Which field.
+        field: &'static str,
+    },
     /// Leaves logs out of log answers and receipts.
     MissingLogs,
     /// Answers log queries with logs that name another block than their own.

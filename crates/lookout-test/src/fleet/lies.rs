@@ -19,6 +19,13 @@ pub(super) fn tell(behaviour: &Behaviour, call: &Value, result: &mut Value) {
         Behaviour::WrongBalance { delta } => wrong_balance(method, call, *delta, result),
         Behaviour::WrongBlockHash if is_block => flip(result, "hash"),
         Behaviour::FlippedDigit { field } if is_block => flip(result, field),
+        Behaviour::FlippedReceipt { field } => match method {
+            "eth_getTransactionReceipt" => flip(result, field),
+            "eth_getBlockReceipts" => {
+                result.as_array_mut().into_iter().flatten().for_each(|one| flip(one, field));
+            }
+            _ => {}
+        },
         Behaviour::MissingLogs => drop_logs(method, result),
         Behaviour::LogsOfAnotherBlock if method == "eth_getLogs" => {
             result.as_array_mut().into_iter().flatten().for_each(|log| flip(log, "blockHash"));

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::chain::Chain;
 use super::filter::{Filter, Wanted};
+use crate::block::Detail;
 
 #[derive(Deserialize)]
 struct Call<'a> {
@@ -81,12 +82,16 @@ fn write_result(chain: &Chain, call: &Call<'_>, out: &mut Vec<u8>) -> Result<(),
         "web3_clientVersion" => out.extend_from_slice(b"\"replay\""),
         "eth_getBlockByNumber" => {
             let (block, full): (Cow<'_, str>, bool) = parse(params)?;
-            write_block(chain, height(chain, &block)?, full, out)?;
+            write_block(chain, height(chain, &block)?, full, out);
         }
         "eth_getBlockByHash" => {
             let (hash, full): (Cow<'_, str>, bool) = parse(params)?;
             let hash = const_hex::decode_to_array(&*hash).map_err(|_| INVALID)?;
-            write_block(chain, chain.height_of(hash), full, out)?;
+            write_block(chain, chain.height_of(hash), full, out);
+        }
+        "eth_getBlockReceipts" => {
+            let (block,): (Cow<'_, str>,) = parse(params)?;
+            write_receipts(chain, &block, out)?;
         }
         "eth_getLogs" => {
             let (filter,): (Filter<'_>,) = parse(params)?;
@@ -102,15 +107,21 @@ fn parse<'a, T: Deserialize<'a>>(params: &'a str) -> Result<T, Refusal> {
     serde_json::from_str(params).map_err(|_| INVALID)
 }
 
-fn write_block(
-    chain: &Chain,
-    height: Option<u64>,
-    full: bool,
-    out: &mut Vec<u8>,
-) -> Result<(), Refusal> {
+fn write_block(chain: &Chain, height: Option<u64>, full: bool, out: &mut Vec<u8>) {
+    let detail = if full { Detail::Objects } else { Detail::Hashes };
     match height {
-        Some(_) if full => return Err((-32602, "transactions are replayed as hashes only")),
-        Some(height) => chain.write_block(height, out),
+        Some(height) => chain.write_block(height, detail, out),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn write_receipts(chain: &Chain, block: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    let height = match const_hex::decode_to_array(block) {
+        Ok(hash) => chain.height_of(hash),
+        Err(_) => height(chain, block)?,
+    };
+    match height {
+        Some(height) => chain.write_receipts(height, out),
         None => out.extend_from_slice(b"null"),
     }
     Ok(())

@@ -1,10 +1,14 @@
 //! The synthetic chain: templates of blocks that repeat, and a header for each height.
 
+use alloy_consensus::Header;
+use alloy_primitives::keccak256;
+
 use super::ReplaySpec;
 use super::filter::Wanted;
-use super::rlp::{List, keccak};
+use super::stencil::{Fill, HASH, NUMBER, PARENT, Stencil, TIMESTAMP};
+use crate::block::{self, Body, Call, Detail, Event, Kind, Place, Signer, header, header_json};
 
-/// Different blocks of logs; they repeat, with hashes and heights of their own.
+/// Different blocks; they repeat, with hashes and heights of their own.
 const TEMPLATES_MAX: u64 = 64;
 /// Addresses that hold the tokens.
 const HOLDERS: u64 = 4096;
@@ -15,47 +19,39 @@ const TRANSFER: [u8; 32] = match const_hex::const_decode_to_array(
     Ok(topic) => topic,
     Err(_) => panic!("64 hex digits"),
 };
-/// Hash of the empty list: no uncles.
-const NO_UNCLES: [u8; 32] = match const_hex::const_decode_to_array(
-    b"1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347",
-) {
-    Ok(hash) => hash,
-    Err(_) => panic!("64 hex digits"),
-};
-/// Root of a trie without leaves.
-const NO_LEAVES: [u8; 32] = match const_hex::const_decode_to_array(
-    b"56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421",
-) {
-    Ok(root) => root,
-    Err(_) => panic!("64 hex digits"),
-};
-const GAS_LIMIT: u64 = 1_000_000_000;
-const GAS_PER_TRANSFER: u64 = 50_000;
-const BASE_FEE: u64 = 7;
+/// One transaction in so many is of the oldest type, as on Ethereum lately.
+const LEGACY_EACH: usize = 4;
 /// Block time of the genesis: 2020-09-13, so that years of blocks are in the past.
 const GENESIS_TIME: u64 = 1_600_000_000;
 const SECONDS_PER_BLOCK: u64 = 12;
 
-/// One transfer of a template, and its JSON up to the block's height.
+/// One log of a template: what filters look at, and its text.
 struct Transfer {
     token: [u8; 20],
     topics: [[u8; 32]; 3],
-    json: Vec<u8>,
+    json: Stencil,
 }
 
+/// A block without its place in the chain. Nothing that its transactions and receipts are hashed over
+/// depends on that, so its roots hold wherever it stands.
 struct Template {
+    header: Header,
     transfers: Vec<Transfer>,
-    bloom: [u8; 256],
+    by_hashes: Stencil,
+    by_objects: Stencil,
+    receipts: Stencil,
 }
 
 /// All blocks.
 pub(super) struct Chain {
     pub(super) id: u64,
-    seed: u64,
     templates: Vec<Template>,
+    genesis: Template,
     tokens: Vec<[u8; 20]>,
     /// By height.
     hashes: Vec<[u8; 32]>,
+    /// Heights, ordered by the hashes of their blocks.
+    by_hash: Vec<u32>,
 }
 
 impl Chain {
@@ -64,15 +60,23 @@ impl Chain {
         let tokens: Vec<[u8; 20]> =
             (0..spec.tokens).map(|number| address("token", u64::from(number))).collect();
         let count = spec.blocks.clamp(1, TEMPLATES_MAX);
-        let templates = (0..count)
-            .map(|_| Template::make(spec.transfers_per_block, &tokens, &mut random))
-            .collect();
-        let mut chain =
-            Self { id: spec.chain_id, seed: spec.seed, templates, tokens, hashes: Vec::new() };
-        for height in 0..=spec.blocks {
-            let hash = chain.hash(height);
+        let seed = spec.seed.to_be_bytes();
+        let templates = (0..count).map(|number| {
+            let calls = 0..spec.transfers_per_block as usize;
+            let calls = calls.map(|at| transfer(at, &tokens, &mut random)).collect();
+            Template::make(spec.chain_id, number, &seed, calls)
+        });
+        let templates = templates.collect();
+        let genesis = Template::make(spec.chain_id, 0, &seed, Vec::new());
+        let (id, hashes, by_hash) = (spec.chain_id, Vec::new(), Vec::new());
+        let mut chain = Self { id, templates, genesis, tokens, hashes, by_hash };
+        for height in 0..=u32::try_from(spec.blocks).unwrap_or(u32::MAX) {
+            let hash = chain.hash(u64::from(height));
             chain.hashes.push(hash);
+            chain.by_hash.push(height);
         }
+        let hashes = &chain.hashes;
+        chain.by_hash.sort_unstable_by_key(|height| hashes[*height as usize]);
         chain
     }
 
@@ -86,21 +90,14 @@ impl Chain {
 
     /// The height of the block with this hash.
     pub(super) fn height_of(&self, hash: [u8; 32]) -> Option<u64> {
-        self.hashes.iter().position(|own| *own == hash).map(|height| height as u64)
+        let own = |height: &u32| self.hashes[*height as usize];
+        let at = self.by_hash.binary_search_by_key(&hash, own).ok()?;
+        Some(u64::from(self.by_hash[at]))
     }
 
-    /// The genesis has no logs.
-    fn template(&self, height: u64) -> Option<&Template> {
-        let at = height.checked_sub(1)? % self.templates.len() as u64;
-        self.templates.get(usize::try_from(at).ok()?)
-    }
-
-    fn transfers(&self, height: u64) -> &[Transfer] {
-        self.template(height).map_or(&[], |template| &template.transfers)
-    }
-
-    fn bloom(&self, height: u64) -> [u8; 256] {
-        self.template(height).map_or([0; 256], |template| template.bloom)
+    fn template(&self, height: u64) -> &Template {
+        let above = height.checked_sub(1).and_then(|above| usize::try_from(above).ok());
+        above.map_or(&self.genesis, |above| &self.templates[above % self.templates.len()])
     }
 
     fn parent(&self, height: u64) -> [u8; 32] {
@@ -108,120 +105,55 @@ impl Chain {
         below.and_then(|below| self.hashes.get(below)).copied().unwrap_or_default()
     }
 
-    /// Roots that lead nowhere.
-    fn root(&self, of: &str, height: u64) -> [u8; 32] {
-        if self.transfers(height).is_empty() {
-            NO_LEAVES
-        } else {
-            keccak(&[of.as_bytes(), &self.seed.to_be_bytes(), &height.to_be_bytes()].concat())
-        }
-    }
-
-    fn gas_used(&self, height: u64) -> u64 {
-        self.transfers(height).len() as u64 * GAS_PER_TRANSFER
-    }
-
     /// The hash of a header whose parent is known.
     fn hash(&self, height: u64) -> [u8; 32] {
-        List::default()
-            .bytes(&self.parent(height))
-            .bytes(&NO_UNCLES)
-            .bytes(&[0; 20])
-            .bytes(&self.state_root())
-            .bytes(&self.root("transactions", height))
-            .bytes(&self.root("receipts", height))
-            .bytes(&self.bloom(height))
-            .number(0)
-            .number(height)
-            .number(GAS_LIMIT)
-            .number(self.gas_used(height))
-            .number(GENESIS_TIME + SECONDS_PER_BLOCK * height)
-            .bytes(&[])
-            .bytes(&[0; 32])
-            .bytes(&[0; 8])
-            .number(BASE_FEE)
-            .bytes(&NO_LEAVES)
-            .hash()
+        let template = &self.template(height).header;
+        let (parent_hash, timestamp) = (self.parent(height).into(), time(height));
+        let header = Header { parent_hash, number: height, timestamp, ..template.clone() };
+        header.hash_slow().0
     }
 
-    fn state_root(&self) -> [u8; 32] {
-        keccak(&[b"state".as_slice(), &self.seed.to_be_bytes()].concat())
+    /// What stands in the stencils of a block below or at the head.
+    fn fill(&self, height: u64) -> Fill {
+        let own = usize::try_from(height).ok().and_then(|at| self.hashes.get(at));
+        let hash = own.copied().unwrap_or_default();
+        Fill::new(&hash, &self.parent(height), height, time(height))
     }
 
-    /// Appends the block at a height below or at the head, its transactions as hashes.
-    pub(super) fn write_block(&self, height: u64, into: &mut Vec<u8>) {
-        let hash = usize::try_from(height).ok().and_then(|at| self.hashes.get(at));
-        let hex = |bytes: &[u8]| const_hex::encode_prefixed(bytes);
-        let header = format!(
-            "{{\"hash\":\"{}\",\"parentHash\":\"{}\",\"sha3Uncles\":\"{}\",\"miner\":\"{}\",\
-             \"stateRoot\":\"{}\",\"transactionsRoot\":\"{}\",\"receiptsRoot\":\"{}\",\
-             \"logsBloom\":\"{}\",\"difficulty\":\"0x0\",\"number\":\"{height:#x}\",\
-             \"gasLimit\":\"{GAS_LIMIT:#x}\",\"gasUsed\":\"{:#x}\",\"timestamp\":\"{:#x}\",\
-             \"extraData\":\"0x\",\"mixHash\":\"{}\",\"nonce\":\"0x0000000000000000\",\
-             \"baseFeePerGas\":\"{BASE_FEE:#x}\",\"withdrawalsRoot\":\"{}\",\"withdrawals\":[],\
-             \"uncles\":[],\"size\":\"0x400\",\"transactions\":[",
-            hex(hash.unwrap_or(&[0; 32])),
-            hex(&self.parent(height)),
-            hex(&NO_UNCLES),
-            hex(&[0; 20]),
-            hex(&self.state_root()),
-            hex(&self.root("transactions", height)),
-            hex(&self.root("receipts", height)),
-            hex(&self.bloom(height)),
-            self.gas_used(height),
-            GENESIS_TIME + SECONDS_PER_BLOCK * height,
-            hex(&[0; 32]),
-            hex(&NO_LEAVES),
-        );
-        into.extend_from_slice(header.as_bytes());
-        for at in 0..self.transfers(height).len() as u64 {
-            into.extend_from_slice(if at > 0 { b",\"0x" } else { b"\"0x" });
-            into.extend_from_slice(&self.transaction(height, at));
-            into.push(b'"');
-        }
-        into.extend_from_slice(b"]}");
+    /// Appends the block at a height below or at the head.
+    pub(super) fn write_block(&self, height: u64, detail: Detail, into: &mut Vec<u8>) {
+        let template = self.template(height);
+        let stencil = match detail {
+            Detail::Hashes => &template.by_hashes,
+            Detail::Objects => &template.by_objects,
+        };
+        stencil.write(&self.fill(height), into);
+    }
+
+    /// Appends the receipts of the block at a height below or at the head.
+    pub(super) fn write_receipts(&self, height: u64, into: &mut Vec<u8>) {
+        self.template(height).receipts.write(&self.fill(height), into);
     }
 
     /// Appends the wanted logs of a block, each with a comma behind it.
     pub(super) fn write_logs(&self, height: u64, wanted: &Wanted, into: &mut Vec<u8>) {
-        let Some(hash) = usize::try_from(height).ok().and_then(|at| self.hashes.get(at)) else {
-            return;
-        };
-        let hash = hex_digits(hash);
-        let number = format!("{height:x}");
-        for (at, transfer) in (0_u64..).zip(self.transfers(height)) {
-            if !wanted.takes(transfer) {
-                continue;
+        let fill = self.fill(height);
+        for transfer in &self.template(height).transfers {
+            if wanted.takes(transfer) {
+                transfer.json.write(&fill, into);
+                into.push(b',');
             }
-            into.extend_from_slice(&transfer.json);
-            into.extend_from_slice(number.as_bytes());
-            into.extend_from_slice(b"\",\"transactionHash\":\"0x");
-            into.extend_from_slice(&self.transaction(height, at));
-            into.extend_from_slice(b"\",\"transactionIndex\":\"0x");
-            write_hex(at, into);
-            into.extend_from_slice(b"\",\"blockHash\":\"0x");
-            into.extend_from_slice(&hash);
-            into.extend_from_slice(b"\",\"logIndex\":\"0x");
-            write_hex(at, into);
-            into.extend_from_slice(b"\",\"removed\":false},");
         }
     }
 
-    /// Roughly how many bytes the logs of a block take.
+    /// About how many bytes the logs of a block take.
     pub(super) fn logs_bytes(&self, height: u64) -> usize {
-        self.transfers(height).iter().map(|transfer| transfer.json.len() + 260).sum()
+        self.template(height).transfers.iter().map(|transfer| transfer.json.bytes() + 1).sum()
     }
+}
 
-    /// The hash of a transaction in hex: mixed, not hashed, as that would cost more than the rest.
-    fn transaction(&self, height: u64, at: u64) -> [u8; 64] {
-        let mut bytes = [0; 32];
-        let mut state = self.seed ^ height.wrapping_mul(1 << 20).wrapping_add(at);
-        for word in bytes.chunks_exact_mut(8) {
-            state = mix(state);
-            word.copy_from_slice(&state.to_be_bytes());
-        }
-        hex_digits(&bytes)
-    }
+fn time(height: u64) -> u64 {
+    GENESIS_TIME + SECONDS_PER_BLOCK * height
 }
 
 impl Wanted {
@@ -238,63 +170,47 @@ impl Wanted {
 }
 
 impl Template {
-    fn make(transfers: u32, tokens: &[[u8; 20]], random: &mut fastrand::Rng) -> Self {
-        let holder = |random: &mut fastrand::Rng| {
-            let mut topic = [0; 32];
-            topic[12..].copy_from_slice(&address("holder", random.u64(..HOLDERS)));
-            topic
+    fn make(chain_id: u64, number: u64, seed: &[u8], calls: Vec<Call>) -> Self {
+        // Each template has a sender of its own, whose nonces begin at 0.
+        let body = Body::seal(&Signer::numbered(number), chain_id, 0, calls);
+        let place = Place { number: NUMBER, hash: HASH };
+        let header = header(PARENT, NUMBER, TIMESTAMP, seed, &body);
+        let block = |detail| {
+            let transactions = block::transactions_json(&body, place, detail);
+            Stencil::cut(&header_json(&header, HASH, transactions))
         };
-        let mut bloom = [0; 256];
-        let transfers = (0..transfers).map(|_| {
-            let token = random.choice(tokens).copied().unwrap_or_default();
-            let topics = [TRANSFER, holder(random), holder(random)];
-            let amount = random.u64(1..1 << 40);
-            accrue(&token, &mut bloom);
-            topics.iter().for_each(|topic| accrue(topic, &mut bloom));
-            let [event, from, to] = topics.map(const_hex::encode_prefixed);
-            let json = format!(
-                "{{\"address\":\"{}\",\"topics\":[\"{event}\",\"{from}\",\"{to}\"],\
-                 \"data\":\"0x{amount:064x}\",\"blockNumber\":\"0x",
-                const_hex::encode_prefixed(token),
-            );
-            Transfer { token, topics, json: json.into_bytes() }
+        let log_json = |at| Stencil::cut(&block::log_json(&body, place, at));
+        let transfers = body.logs().filter_map(|(transaction, log)| {
+            let event = &body.transactions[transaction].call.events[log];
+            let topics = <[_; 3]>::try_from(event.topics.as_slice()).ok()?;
+            Some(Transfer { token: event.address, topics, json: log_json((transaction, log)) })
         });
-        Self { transfers: transfers.collect(), bloom }
+        Self {
+            transfers: transfers.collect(),
+            by_hashes: block(Detail::Hashes),
+            by_objects: block(Detail::Objects),
+            receipts: Stencil::cut(&block::receipts_json(&body, place)),
+            header,
+        }
     }
 }
 
-/// Sets the three bits of an address or topic (Yellow Paper, section 4.3.1).
-fn accrue(bytes: &[u8], bloom: &mut [u8; 256]) {
-    let hash = keccak(bytes);
-    for pair in hash[..6].chunks_exact(2) {
-        let bit = usize::from(pair[0]) << 8 | usize::from(pair[1]);
-        bloom[255 - (bit & 2047) / 8] |= 1 << (bit & 7);
-    }
+fn transfer(at: usize, tokens: &[[u8; 20]], random: &mut fastrand::Rng) -> Call {
+    let token = random.choice(tokens).copied().unwrap_or_default();
+    let [from, to] = [(); 2].map(|()| address("holder", random.u64(..HOLDERS)));
+    let topic = |address: &[u8; 20]| {
+        let mut topic = [0; 32];
+        topic[12..].copy_from_slice(address);
+        topic
+    };
+    let mut data = vec![0; 24];
+    data.extend(random.u64(1..1 << 40).to_be_bytes());
+    let kind = if at % LEGACY_EACH == 0 { Kind::Legacy } else { Kind::DynamicFee };
+    let event = Event { address: token, topics: vec![TRANSFER, topic(&from), topic(&to)], data };
+    Call::transfer(kind, event, from, to)
 }
 
 fn address(of: &str, number: u64) -> [u8; 20] {
-    let hash = keccak(&[of.as_bytes(), &number.to_be_bytes()].concat());
+    let hash = keccak256([of.as_bytes(), &number.to_be_bytes()].concat());
     *hash.last_chunk().expect("a hash is longer than an address")
-}
-
-fn hex_digits(bytes: &[u8; 32]) -> [u8; 64] {
-    let mut digits = [0; 64];
-    const_hex::encode_to_slice(bytes, &mut digits).expect("twice as many digits as bytes");
-    digits
-}
-
-/// The number's hex digits without leading zeros, without the cost of a formatter.
-fn write_hex(number: u64, into: &mut Vec<u8>) {
-    let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
-    for place in (0..digits).rev() {
-        into.push(b"0123456789abcdef"[usize::try_from(number >> (4 * place) & 15).unwrap_or(0)]);
-    }
-}
-
-/// One step of `SplitMix64`.
-fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

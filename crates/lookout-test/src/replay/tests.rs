@@ -1,13 +1,12 @@
 //! The replay's chain is one that a strict reader takes.
 
-use std::time::Duration;
-
-use lookout_chain::{ChainSpec, Chains, PoolSettings, UpstreamSpec, Wants};
+use lookout_chain::{Wants, stage};
 use lookout_types::ChainId;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::fleet::{Behaviour, Fleet};
+use crate::reader::reader;
 use crate::rpc::{Rpc, parse_quantity};
 
 fn spec() -> ReplaySpec {
@@ -40,8 +39,6 @@ async fn blocks_link_and_are_found_by_number_tag_and_hash() {
     }
     assert_eq!(block(&rpc, "0x47").await, Value::Null);
     assert_eq!(replay.calls("eth_getBlockByHash"), 70);
-    let full = rpc.outcome("eth_getBlockByNumber", json!(["0x1", true])).await.unwrap();
-    assert_eq!(full.unwrap_err()["code"], -32602);
 }
 
 #[tokio::test]
@@ -58,7 +55,8 @@ async fn logs_are_those_of_the_filter_and_fit_their_blocks() {
     for (at, log) in all.iter().enumerate() {
         assert_eq!(parse_quantity(&log["blockNumber"]).unwrap(), at as u64 / 10 + 1);
         assert_eq!(parse_quantity(&log["logIndex"]).unwrap(), at as u64 % 10);
-        assert!(seen.insert(log["transactionHash"].to_string()));
+        // After 64 blocks the transactions come again.
+        assert_eq!(seen.insert(log["transactionHash"].to_string()), at < 640);
         assert_eq!(log["topics"].as_array().unwrap().len(), 3);
     }
     let some = block(&rpc, "0x41").await;
@@ -111,32 +109,37 @@ async fn batches_are_answered_in_order_and_one_seed_makes_one_chain() {
     assert_eq!(one.all_calls().values().sum::<u64>(), 3);
 }
 
-/// A chain that reads these upstreams, once it follows the replay's head.
-async fn reader(urls: &[String], replay: &Replay) -> (Chains, Arc<lookout_chain::Chain>) {
-    let upstreams = urls.iter().enumerate().map(|(at, url)| UpstreamSpec {
-        name: format!("u{at}"),
-        url: url.parse().unwrap(),
-        requests_per_second: None,
-    });
-    let settings =
-        PoolSettings { poll_interval: Duration::from_millis(50), ..PoolSettings::default() };
-    let (name, id) = ("replay".to_owned(), ChainId(31_337));
-    let spec = ChainSpec { name, id, upstreams: upstreams.collect(), settings };
-    let chains = Chains::start(vec![spec], 1 << 20);
-    let chain = chains.get("replay").unwrap();
-    let ready = async {
-        while chain.upstreams().iter().any(|u| u.head.is_none_or(|h| h.number < replay.head())) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), ready).await.unwrap();
-    (chains, chain)
+#[tokio::test]
+async fn receipts_hold_the_logs_and_every_root_recomputes() {
+    let replay = Replay::start(spec()).await.unwrap();
+    let rpc = Rpc::new(replay.url());
+    let told = whole_blocks(&spec());
+    assert_eq!(told.len(), 70);
+    for (height, (block, receipts)) in (1..).zip(&told) {
+        let found = stage::whole(ChainId(31_337), block, receipts).unwrap();
+        assert_eq!((found.transactions.len(), found.logs.len()), (10, 10));
+        let number = format!("{height:#x}");
+        let own = rpc.call("eth_getBlockByNumber", json!([number, true])).await.unwrap();
+        assert_eq!(own, serde_json::from_slice::<Value>(block).unwrap());
+        let all = rpc.call("eth_getBlockReceipts", json!([own["hash"]])).await.unwrap();
+        assert_eq!(all, serde_json::from_slice::<Value>(receipts).unwrap());
+        let logs: Value =
+            all.as_array().unwrap().iter().map(|receipt| receipt["logs"][0].clone()).collect();
+        let by_hash = json!([{"blockHash": own["hash"]}]);
+        assert_eq!(rpc.call("eth_getLogs", by_hash).await.unwrap(), logs);
+    }
+    let genesis = rpc.call("eth_getBlockReceipts", json!(["0x0"])).await.unwrap();
+    assert_eq!(genesis, json!([]));
+    for unknown in ["0x47".to_owned(), format!("0x{}", "1".repeat(64))] {
+        let none = rpc.call("eth_getBlockReceipts", json!([unknown])).await.unwrap();
+        assert_eq!(none, Value::Null);
+    }
 }
 
 #[tokio::test]
 async fn a_source_takes_every_block_and_finds_no_doubt() {
     let replay = Replay::start(spec()).await.unwrap();
-    let (_chains, chain) = reader(&[replay.url()], &replay).await;
+    let (_chains, chain) = reader(&[replay.url()], 31_337, replay.head()).await;
     let source = chain.source();
     let transfer = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef";
     let by_topic = Wants { topics: vec![transfer.parse().unwrap()], ..Wants::default() };
@@ -151,10 +154,25 @@ async fn a_source_takes_every_block_and_finds_no_doubt() {
 }
 
 #[tokio::test]
+async fn a_source_takes_whole_blocks_with_the_same_logs() {
+    let replay = Replay::start(spec()).await.unwrap();
+    let (_chains, chain) = reader(&[replay.url()], 31_337, replay.head()).await;
+    let source = chain.source();
+    let by_logs = source.range(0..=replay.head(), &Wants::default()).await.unwrap();
+    let whole = Wants { whole: true, ..Wants::default() };
+    let by_blocks = source.range(0..=replay.head(), &whole).await.unwrap();
+    for (one, other) in by_blocks.iter().zip(&by_logs) {
+        assert_eq!((&one.header, &one.logs), (&other.header, &other.logs));
+        assert_eq!(one.transactions.len(), one.logs.len());
+    }
+    assert_eq!(chain.upstreams()[0].failures, 0);
+}
+
+#[tokio::test]
 async fn a_source_outdoes_a_lying_upstream_and_an_absent_one() {
     let replay = Replay::start(spec()).await.unwrap();
     let fleet = Fleet::start(&replay.url(), 3, 5).await.unwrap();
-    let (_chains, chain) = reader(&fleet.urls(), &replay).await;
+    let (_chains, chain) = reader(&fleet.urls(), 31_337, replay.head()).await;
     let source = chain.source();
     let expected = source.range(1..=70, &Wants::default()).await.unwrap();
     fleet[0].set([Behaviour::MissingLogs]);

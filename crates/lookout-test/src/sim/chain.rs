@@ -1,11 +1,13 @@
 //! The chain itself: blocks from a seed, branches on demand.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use alloy_consensus::Header;
+use alloy_primitives::keccak256;
 use parking_lot::RwLock;
 
-use super::header::{Bloom, Header, keccak};
+use crate::block::{Body, Call, Event, Kind, Place, Signer, header};
 
 /// Time of block 0; the present would make runs differ.
 const GENESIS_TIME: u64 = 1_700_000_000;
@@ -17,6 +19,11 @@ pub(super) const TRANSFER: &str =
 
 /// The event of a log with a note.
 const NOTED: &[u8] = b"Noted(string)";
+/// Gas of a transaction that only moves value.
+const MOVE_GAS: u64 = 21_000;
+
+/// Sends all transactions of all simulated chains.
+static SIGNER: LazyLock<Signer> = LazyLock::new(|| Signer::numbered(0));
 
 /// A log of a simulated block: an ERC-20 transfer, or words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +55,10 @@ pub struct SimBlock {
     pub timestamp: u64,
     /// Its logs in order.
     pub logs: Vec<SimLog>,
-    pub(super) salt: u64,
-    pub(super) bloom: Box<[u8; 256]>,
+    pub(super) header: Header,
+    pub(super) body: Body,
+    /// The sender's next nonce after it.
+    nonce: u64,
 }
 
 /// A chain with all branches that it ever had.
@@ -62,6 +71,7 @@ pub struct SimChain {
 
 #[derive(Debug)]
 struct State {
+    id: u64,
     rng: fastrand::Rng,
     salt: u64,
     /// Whether each log has a recipient of its own.
@@ -74,8 +84,9 @@ struct State {
 impl SimChain {
     /// A chain of nothing but block 0.
     pub fn new(id: u64, seed: u64) -> Arc<Self> {
-        let genesis = Arc::new(seal(0, [0; 32], id, Vec::new()));
+        let genesis = Arc::new(SimBlock::seal(id, None, id, Vec::new()));
         let state = State {
+            id,
             rng: fastrand::Rng::with_seed(seed),
             salt: 1,
             varied: false,
@@ -187,27 +198,71 @@ impl State {
 
     /// The next block, with these logs.
     fn add(&mut self, logs: Vec<SimLog>) -> Arc<SimBlock> {
-        let (number, parent) = (self.head().number + 1, self.head().hash);
         self.salt += 1;
-        let block = Arc::new(seal(number, parent, self.salt, logs));
+        let block = Arc::new(SimBlock::seal(self.id, Some(self.head()), self.salt, logs));
         self.blocks.insert(block.hash, block.clone());
         block
     }
 }
 
-fn seal(number: u64, parent: [u8; 32], salt: u64, logs: Vec<SimLog>) -> SimBlock {
-    let mut bloom = Bloom::new();
-    for log in &logs {
-        bloom.add(&log.token);
-        for topic in log.topics() {
-            bloom.add(&topic);
-        }
+impl SimBlock {
+    fn seal(chain_id: u64, parent: Option<&Self>, salt: u64, logs: Vec<SimLog>) -> Self {
+        let (number, parent, nonce) =
+            parent.map_or((0, [0; 32], 0), |block| (block.number + 1, block.hash, block.nonce));
+        let calls = if number == 0 { Vec::new() } else { calls(salt, &logs) };
+        let body = Body::seal(&SIGNER, chain_id, nonce, calls);
+        let nonce = nonce + body.transactions.len() as u64;
+        let timestamp = GENESIS_TIME + number * BLOCK_TIME;
+        let header = header(parent, number, timestamp, &salt.to_be_bytes(), &body);
+        let hash = header.hash_slow().0;
+        Self { number, hash, parent, timestamp, logs, header, body, nonce }
     }
-    let timestamp = GENESIS_TIME + number * BLOCK_TIME;
-    let receipts_root = keccak(&salt.to_be_bytes());
-    let header = Header { parent, number, timestamp, salt, bloom: &bloom, receipts_root };
-    let hash = header.hash();
-    SimBlock { number, hash, parent, timestamp, logs, salt, bloom: Box::new(bloom.0) }
+
+    pub(super) fn place(&self) -> Place {
+        Place { number: self.number, hash: self.hash }
+    }
+
+    /// Hash of the transaction that a log is of.
+    ///
+    /// # Panics
+    /// When the block has no such log.
+    pub fn transaction_hash(&self, log: usize) -> [u8; 32] {
+        let (transaction, _) = self.body.logs().nth(log).expect("a log of the block");
+        self.body.transactions[transaction].hash
+    }
+}
+
+/// Transactions that emit these logs, one or two each, and some without logs behind them.
+fn calls(salt: u64, logs: &[SimLog]) -> Vec<Call> {
+    let kinds = [Kind::DynamicFee, Kind::Legacy, Kind::AccessList];
+    let mut kinds = kinds.into_iter().cycle().skip((salt % 3) as usize);
+    let mut kind = || kinds.next().unwrap_or(Kind::Legacy);
+    let together = if salt.is_multiple_of(3) { 2 } else { 1 };
+    let mut calls = Vec::new();
+    for logs in logs.chunks(together) {
+        let mut events = logs.iter().map(SimLog::event);
+        let Some((log, event)) = logs.first().zip(events.next()) else { continue };
+        let mut call = Call::transfer(kind(), event, log.from, log.to);
+        call.events.extend(events);
+        if log.note.is_some() {
+            call.input.clear();
+        }
+        calls.push(call);
+    }
+    let other = |kind, to, succeeds| {
+        let (input, events) = (Vec::new(), Vec::new());
+        Call { kind, to, value: salt + 1, input, succeeds, gas_used: MOVE_GAS, events }
+    };
+    if salt.is_multiple_of(2) {
+        calls.push(other(kind(), Some([0xa0; 20]), true));
+    }
+    if salt.is_multiple_of(5) {
+        calls.push(other(kind(), Some([0xa1; 20]), false));
+    }
+    if salt.is_multiple_of(7) {
+        calls.push(other(kind(), None, true));
+    }
+    calls
 }
 
 impl SimLog {
@@ -230,7 +285,7 @@ impl SimLog {
             return topics.clone();
         }
         if self.note.is_some() {
-            return vec![keccak(NOTED)];
+            return vec![keccak256(NOTED).0];
         }
         let mut signature = [0; 32];
         const_hex::decode_to_slice(TRANSFER, &mut signature).unwrap_or_default();
@@ -246,19 +301,14 @@ impl SimLog {
     pub fn data(&self) -> Vec<u8> {
         self.note.clone().unwrap_or_else(|| word(self.amount).to_vec())
     }
+
+    fn event(&self) -> Event {
+        Event { address: self.token, topics: self.topics(), data: self.data() }
+    }
 }
 
 fn word(number: u64) -> [u8; 32] {
     let mut word = [0; 32];
     word[24..].copy_from_slice(&number.to_be_bytes());
     word
-}
-
-impl SimBlock {
-    /// Hash of the transaction that a log is of; each log has its own.
-    pub fn transaction_hash(&self, log: usize) -> [u8; 32] {
-        let mut bytes = self.hash.to_vec();
-        bytes.extend((log as u64).to_be_bytes());
-        keccak(&bytes)
-    }
 }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::chain::{SimBlock, SimChain};
-use super::header::{BASE_FEE, GAS_LIMIT, empty_root, keccak, no_uncles};
+use super::chain::{SimBlock, SimChain, SimLog};
+use crate::block::{self, Detail, quantity};
 
 /// Blocks below the head that count as final; deeper than any reorg of the tests.
 const FINAL_BELOW: u64 = 100;
@@ -120,13 +120,21 @@ fn result(chain: &SimChain, method: &str, params: &Value) -> Result<Value, (i64,
         "eth_blockNumber" => Ok(json!(quantity(chain.head().number))),
         "eth_getBlockByNumber" => {
             let block = number(chain, &params[0])?.and_then(|number| chain.at(number));
-            Ok(block.map_or(Value::Null, |block| header_json(&block)))
+            Ok(block.map_or(Value::Null, |block| block_json(&block, &params[1])))
         }
         "eth_getBlockByHash" => {
             let block = hash(&params[0]).and_then(|hash| chain.by_hash(&hash));
-            Ok(block.map_or(Value::Null, |block| header_json(&block)))
+            Ok(block.map_or(Value::Null, |block| block_json(&block, &params[1])))
         }
         "eth_getLogs" => logs(chain, &params[0]),
+        "eth_getBlockReceipts" => {
+            let block = match hash(&params[0]) {
+                Some(hash) => chain.by_hash(&hash),
+                None => number(chain, &params[0])?.and_then(|number| chain.at(number)),
+            };
+            Ok(block.map_or(Value::Null, |block| block::receipts_json(&block.body, block.place())))
+        }
+        "eth_getTransactionReceipt" => Ok(receipt(chain, &params[0])),
         _ => Err((-32601, format!("the method {method} does not exist"))),
     }
 }
@@ -162,14 +170,14 @@ fn logs(chain: &SimChain, filter: &Value) -> Result<Value, (i64, String)> {
         inside.cloned().collect()
     };
     let found = blocks.iter().flat_map(|block| {
-        let wanted = (0..block.logs.len()).filter(|at| wanted(filter, block, *at));
-        wanted.map(|at| log_json(block, at))
+        let logs = block.body.logs().zip(&block.logs);
+        let wanted = logs.filter(|(_, log)| wanted(filter, log));
+        wanted.map(|(at, _)| block::log_json(&block.body, block.place(), at))
     });
     Ok(Value::Array(found.collect()))
 }
 
-fn wanted(filter: &Value, block: &SimBlock, at: usize) -> bool {
-    let log = &block.logs[at];
+fn wanted(filter: &Value, log: &SimLog) -> bool {
     let among = |wanted: &Value, value: &str| match wanted {
         Value::Null => true,
         Value::Array(options) => {
@@ -188,28 +196,20 @@ fn wanted(filter: &Value, block: &SimBlock, at: usize) -> bool {
     among(&filter["address"], &hex(&log.token)) && (0..3).all(position)
 }
 
-fn log_json(block: &SimBlock, at: usize) -> Value {
-    let log = &block.logs[at];
-    let topics: Vec<_> = log.topics().iter().map(|topic| hex(topic)).collect();
-    json!({
-        "address": hex(&log.token), "topics": topics, "data": hex(&log.data()),
-        "blockNumber": quantity(block.number), "blockHash": hex(&block.hash),
-        "transactionHash": hex(&block.transaction_hash(at)), "transactionIndex": quantity(at as u64),
-        "logIndex": quantity(at as u64), "removed": false,
-    })
+/// A block of the served branch has the receipt, if any has: on another one the transaction may be too.
+fn receipt(chain: &SimChain, asked: &Value) -> Value {
+    let Some(asked) = hash(asked) else { return Value::Null };
+    let found = chain.canonical().into_iter().rev().find_map(|block| {
+        let at = block.body.transactions.iter().position(|sealed| sealed.hash == asked)?;
+        Some(block::receipt_json(&block.body, block.place(), at))
+    });
+    found.unwrap_or(Value::Null)
 }
 
-fn header_json(block: &SimBlock) -> Value {
-    json!({
-        "number": quantity(block.number), "hash": hex(&block.hash), "parentHash": hex(&block.parent),
-        "sha3Uncles": hex(&no_uncles()), "miner": hex(&[0; 20]), "stateRoot": hex(&empty_root()),
-        "transactionsRoot": hex(&empty_root()), "receiptsRoot": hex(&keccak(&block.salt.to_be_bytes())),
-        "logsBloom": hex(&block.bloom[..]), "difficulty": "0x0", "gasLimit": quantity(GAS_LIMIT),
-        "gasUsed": "0x0", "timestamp": quantity(block.timestamp),
-        "extraData": hex(&block.salt.to_be_bytes()), "mixHash": hex(&[0; 32]),
-        "nonce": hex(&[0; 8]), "baseFeePerGas": quantity(BASE_FEE), "size": "0x200",
-        "uncles": [], "transactions": [],
-    })
+fn block_json(block: &SimBlock, full: &Value) -> Value {
+    let detail = if full == &Value::Bool(true) { Detail::Objects } else { Detail::Hashes };
+    let transactions = block::transactions_json(&block.body, block.place(), detail);
+    block::header_json(&block.header, block.hash, transactions)
 }
 
 fn hash(value: &Value) -> Option<[u8; 32]> {
@@ -218,8 +218,4 @@ fn hash(value: &Value) -> Option<[u8; 32]> {
 
 fn hex(bytes: &[u8]) -> String {
     const_hex::encode_prefixed(bytes)
-}
-
-fn quantity(number: u64) -> String {
-    format!("{number:#x}")
 }

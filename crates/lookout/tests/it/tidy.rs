@@ -39,7 +39,8 @@ const CONFINED: [(&str, &[&str]); 9] = [
     ("rdkafka", &["lookout-bus"]),
     ("clickhouse", &["lookout-warehouse"]),
     ("rusqlite", &["lookout-warehouse"]),
-    ("alloy", &["lookout-abi", "lookout-chain", "lookout-notary"]),
+    // Of the tests' crate only the builder of blocks needs it, for roots and encodings.
+    ("alloy", &["lookout-abi", "lookout-chain", "lookout-notary", "lookout-test"]),
     ("bitcoin", &["lookout-chain", "lookout-notary"]),
     ("bdk", &["lookout-chain"]),
     ("miniscript", &["lookout-chain"]),

@@ -1,4 +1,4 @@
-//! Backfills of one event from a replaying upstream, beside their two bare stages.
+//! Backfills from a replaying upstream, of one event or of whole blocks, beside their two bare stages.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::process::{self, Cores, Programs};
 use crate::report::{Bound, Figure, Report, median};
 use crate::stage;
 
-/// Fewest transfers a second, and of the slower bare stage.
+/// Fewest transfers a second by logs, and of the slower bare stage.
 const PER_SECOND_MIN: f64 = 225_000.0;
 const RATIO_MIN: f64 = 0.6;
 /// Largest memory, in megabytes.
@@ -22,6 +22,8 @@ const MEMORY_MB_MAX: f64 = 256.0;
 const PER_BLOCK: u64 = 100;
 /// Parties of the replay's transfers, so that the bare insert writes as many different ones.
 const HOLDERS: &str = "4096";
+/// Frames of a batch of the bare insert: what it takes when nothing is said.
+const INSERT_FRAMES: &str = "200";
 /// How many times longer the long backfill is.
 const LONGER: u64 = 10;
 /// Name of the chain.
@@ -35,6 +37,40 @@ const ENDS_WITHIN: Duration = Duration::from_secs(1200);
 /// Between two looks at the memory of a backfill; its peak is kept by the system.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How the chain is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    /// One event, by `eth_getLogs`.
+    Event,
+    /// Whole blocks, every root recomputed.
+    Blocks,
+}
+
+impl Follow {
+    fn config(self) -> String {
+        match self {
+            Self::Event => format!("follow = \"logs\"\nfollow_topics = [\"{TRANSFER}\"]\n"),
+            Self::Blocks => "follow = \"blocks\"\n".to_owned(),
+        }
+    }
+
+    /// What its figures are called by.
+    fn part(self) -> &'static str {
+        match self {
+            Self::Event => "ingest",
+            Self::Blocks => "whole",
+        }
+    }
+
+    /// What there is one of for each transfer.
+    fn records(self) -> &'static str {
+        match self {
+            Self::Event => "transfers",
+            Self::Blocks => "transactions",
+        }
+    }
+}
+
 /// What one backfill took.
 struct Filled {
     per_second: f64,
@@ -43,52 +79,73 @@ struct Filled {
     peak_mb: f64,
 }
 
-/// Measures backfills and their bare stages.
+/// Measures backfills of one event by logs, and their bare stages.
 pub(crate) async fn measure(programs: &Programs, plan: &Plan, report: &mut Report) -> Result<()> {
+    compare(programs, plan, Follow::Event, plan.blocks, report).await
+}
+
+/// Measures backfills of whole blocks, and their bare stages.
+pub(crate) async fn measure_whole(
+    programs: &Programs,
+    plan: &Plan,
+    report: &mut Report,
+) -> Result<()> {
+    compare(programs, plan, Follow::Blocks, plan.whole_blocks, report).await
+}
+
+async fn compare(
+    programs: &Programs,
+    plan: &Plan,
+    follow: Follow,
+    blocks: u64,
+    report: &mut Report,
+) -> Result<()> {
     Cores::Free.take_load_side().await?;
-    let (decode, insert) = bare(programs, plan).await?;
+    let (decode, insert) = bare(programs, follow, blocks).await?;
     let mut runs = Vec::new();
     for round in 0..plan.backfills {
         // The first is compared with the chain afterwards: a fast backfill of too little is worth nothing.
-        runs.push(backfill(programs, plan.blocks, round == 0).await?);
+        runs.push(backfill(programs, follow, blocks, round == 0).await?);
     }
+    let (part, records) = (follow.part(), follow.records());
     let rates = || runs.iter().map(|run| run.per_second);
     let rate = median(rates());
-    let count = plan.blocks * PER_BLOCK;
+    let count = blocks * PER_BLOCK;
     let cpu = median(runs.iter().map(|run| run.cpu_us));
+    let stored = Figure::new(format!("{part}: {records} stored"), rate, "/s")
+        .spread(rates())
+        .note(format!(
+            "{count} {records} by `lookout backfill`, from start to exit; {cpu:.2} us of processor each; {}",
+            stage::load()
+        ));
+    report.add(match follow {
+        Follow::Event => stored.target(Bound::AtLeast, PER_SECOND_MIN),
+        Follow::Blocks => stored,
+    });
     report.add(
-        Figure::new("ingest: transfers stored", rate, "/s")
-            .spread(rates())
-            .target(Bound::AtLeast, PER_SECOND_MIN)
-            .note(format!(
-                "{count} transfers by `lookout backfill`, from start to exit; {cpu:.2} us of processor each; {}",
-                stage::load()
-            )),
-    );
-    report.add(
-        Figure::new("ingest: decode alone", decode, "/s")
+        Figure::new(format!("{part}: decode alone"), decode, "/s")
             .note("one thread, answers in memory, all checks; by processor time"),
     );
-    report.add(Figure::new("ingest: insert alone", insert, "/s").note("frames in memory"));
+    report.add(Figure::new(format!("{part}: insert alone"), insert, "/s").note("frames in memory"));
     let slower = decode.min(insert);
     report.add(
-        Figure::new("ingest: of the slower stage", rate / slower, "")
+        Figure::new(format!("{part}: of the slower stage"), rate / slower, "")
             .spread(rates().map(|rate| rate / slower))
             .target(Bound::AtLeast, RATIO_MIN),
     );
     let peaks = || runs.iter().map(|run| run.peak_mb);
     let peak = median(peaks());
     report.add(
-        Figure::new("ingest: peak memory", peak, "MB")
+        Figure::new(format!("{part}: peak memory"), peak, "MB")
             .spread(peaks())
             .target(Bound::AtMost, MEMORY_MB_MAX),
     );
-    let long = backfill(programs, plan.blocks * LONGER, false).await?;
+    let long = backfill(programs, follow, blocks * LONGER, false).await?;
     report.add(
-        Figure::new("ingest: peak memory, 10 times the blocks", long.peak_mb, "MB")
+        Figure::new(format!("{part}: peak memory, 10 times the blocks"), long.peak_mb, "MB")
             .target(Bound::AtMost, MEMORY_MB_MAX)
             .note(format!(
-                "{:.2} times that of one; {} transfers at {:.0}/s; {}",
+                "{:.2} times that of one; {} {records} at {:.0}/s; {}",
                 long.peak_mb / peak,
                 count * LONGER,
                 long.per_second,
@@ -99,24 +156,33 @@ pub(crate) async fn measure(programs: &Programs, plan: &Plan, report: &mut Repor
 }
 
 /// Transfers a second of decoding alone and of inserting alone.
-async fn bare(programs: &Programs, plan: &Plan) -> Result<(f64, f64)> {
-    let said = stage::run(&programs.example("decode_rate", "lookout-chain")?, &[]).await?;
-    let decode = stage::number(&said, "1000 holders, by topic:", "logs/s")?;
+async fn bare(programs: &Programs, follow: Follow, blocks: u64) -> Result<(f64, f64)> {
+    let (only, before, after, transactions) = match follow {
+        Follow::Event => ("logs", "1000 holders, by topic:", "logs/s", "0"),
+        Follow::Blocks => ("whole", "whole blocks:", "transactions/s", "1"),
+    };
+    let said = stage::run(&programs.example("decode_rate", "lookout-chain")?, &[only]).await?;
+    let decode = stage::number(&said, before, after)?;
     let insert = programs.example("insert_rate", "lookout-warehouse")?;
-    let transfers = (plan.blocks * PER_BLOCK).to_string();
-    let said = stage::run(&insert, &[&transfers, HOLDERS]).await?;
+    let transfers = (blocks * PER_BLOCK).to_string();
+    let said = stage::run(&insert, &[&transfers, HOLDERS, INSERT_FRAMES, transactions]).await?;
     let line = stage::between(&said, "insert: ", "\n")?;
     Ok((decode, stage::number(line, ", ", " a second")?))
 }
 
-async fn backfill(programs: &Programs, blocks: u64, verify: bool) -> Result<Filled> {
+async fn backfill(
+    programs: &Programs,
+    follow: Follow,
+    blocks: u64,
+    verify: bool,
+) -> Result<Filled> {
     let mut upstream = Command::new(&programs.replay);
     upstream.args(["--blocks", &blocks.to_string(), "--transfers", &PER_BLOCK.to_string()]);
     let mut replay = Process::spawn("replay", upstream)?;
     let url = |line: &str| line.starts_with("http://").then(|| line.to_owned());
     let url = replay.line(REPLAY_WITHIN, url).await?;
     let folder = tempfile::tempdir().context("no temporary folder")?;
-    std::fs::write(folder.path().join("lookout.toml"), config(&url))?;
+    std::fs::write(folder.path().join("lookout.toml"), config(&url, follow))?;
     let filled = fill(&programs.lookout, &folder, blocks).await?;
     if verify {
         let mut again = command(&programs.lookout, &folder, blocks);
@@ -128,12 +194,13 @@ async fn backfill(programs: &Programs, blocks: u64, verify: bool) -> Result<Fill
     Ok(filled)
 }
 
-fn config(url: &str) -> String {
+fn config(url: &str, follow: Follow) -> String {
     format!(
         "[store]\nurl = \"sqlite:lookout.db\"\n[warehouse]\nurl = \"sqlite:events.db\"\n\
          [bus]\nurl = \"local:frames\"\n[chains.{CHAIN}]\nid = {id}\n\
-         upstreams = [{{ url = \"{url}\" }}]\nfollow = \"logs\"\nfollow_topics = [\"{TRANSFER}\"]\n",
+         upstreams = [{{ url = \"{url}\" }}]\n{follow}",
         id = lookout_test::anvil::CHAIN_ID,
+        follow = follow.config(),
     )
 }
 

@@ -1,4 +1,4 @@
-//! `make bench`: ingest, rules, alerts, reorgs, cached reads, cache misses, start and memory, each
+//! `make bench`: ingest by logs and by whole blocks, rules, alerts, reorgs, cached reads, cache misses, start and memory, each
 //! beside its target.
 //!
 //! Every answer is checked; a wrong one ends the run with exit code 1. A missed target does not:
@@ -36,13 +36,13 @@ use crate::scene::Scene;
 
 const USAGE: &str = "usage: bench [--quick] [--only WORD] [--lookout FILE] [--json FILE]
   --quick      a smoke run of about two minutes; its figures are worth nothing
-  --only WORD  only what has this in its name: ingest, rules, alerts, reorg, start, misses, or one
-               of the reads
+  --only WORD  only what has this in its name: ingest, whole, rules, alerts, reorg, start, misses,
+               or one of the reads
   --lookout FILE  measure this build of the server, to compare two of them
   --json FILE  write the figures to a file as well";
 
 /// What needs no scene of a server that answers reads.
-const PARTS: [&str; 4] = ["ingest", "rules", "alerts", "reorg"];
+const PARTS: [&str; 5] = ["ingest", "whole", "rules", "alerts", "reorg"];
 
 #[derive(Debug, Default)]
 struct Arguments {
@@ -108,6 +108,9 @@ async fn measure(quick: bool, only: Option<String>, lookout: Option<PathBuf>) ->
     let mut report = Report::new(machine, quick);
     if plan.wants("ingest") {
         ingest::measure(&programs, &plan, &mut report).await.context("ingest")?;
+    }
+    if plan.wants("whole") {
+        ingest::measure_whole(&programs, &plan, &mut report).await.context("whole blocks")?;
     }
     if plan.wants("rules") {
         rules::measure(&programs, &mut report).await.context("rules")?;

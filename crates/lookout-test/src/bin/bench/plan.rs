@@ -18,8 +18,10 @@ pub(crate) struct Plan {
     pub(crate) idle_starts: usize,
     /// Rest before memory is looked at.
     pub(crate) idle: Duration,
-    /// Blocks of a backfill, and how many backfills.
+    /// Blocks of a backfill by logs, and of one by whole blocks: each of these costs what fifty of those do.
     pub(crate) blocks: u64,
+    pub(crate) whole_blocks: u64,
+    /// How many backfills of either.
     pub(crate) backfills: usize,
     /// Blocks whose alerts are timed, at each interval of polls.
     pub(crate) alerts: usize,
@@ -46,6 +48,7 @@ impl Plan {
             idle_starts: 3,
             idle: Duration::from_secs(5),
             blocks: 5000,
+            whole_blocks: 1000,
             backfills: 5,
             alerts: 200,
             reorgs: 3,
@@ -65,6 +68,7 @@ impl Plan {
             idle_starts: 1,
             idle: Duration::from_millis(500),
             blocks: 100,
+            whole_blocks: 50,
             backfills: 1,
             alerts: 5,
             reorgs: 1,

@@ -20,6 +20,18 @@ const LOOKS: usize = 3000;
 /// Between two looks at something that is to come.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// How a chain is followed, and so what its upstreams may lie about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Whole blocks: roots show every lie.
+    Whole,
+    /// Logs that two upstreams must have alike.
+    Quorum,
+    /// Logs that are held against bloom filters. These do not show the loss of a log that repeats
+    /// others of its block: there is none.
+    Bloom,
+}
+
 /// One chain with its upstreams.
 pub(crate) struct World {
     pub(crate) name: String,
@@ -27,12 +39,11 @@ pub(crate) struct World {
     pub(crate) sim: Arc<SimChain>,
     /// Hashes of blocks that were ever off the chain.
     pub(crate) lost: HashSet<[u8; 32]>,
+    mode: Mode,
     node: SimNode,
     /// The way to the node, where that is cut off now and then.
     good: Option<FakeUpstream>,
     faulty: Vec<FakeUpstream>,
-    /// Whether two upstreams must agree on logs.
-    quorum: bool,
     /// Heads of branches that were left, to come back to.
     left: Vec<[u8; 32]>,
     rng: fastrand::Rng,
@@ -44,10 +55,12 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(seed);
         let id = CHAIN_IDS + seed;
         let sim = SimChain::new(id, seed);
-        // A log that repeats others of its block can be left out without the bloom filter showing it:
-        // either two upstreams must agree, or there is no such log.
-        let quorum = seed.is_multiple_of(2);
-        if !quorum {
+        let mode = match seed % 3 {
+            0 => Mode::Whole,
+            1 => Mode::Quorum,
+            _ => Mode::Bloom,
+        };
+        if mode == Mode::Bloom {
             sim.vary();
         }
         // Long enough for the deepest reorg, in some; short in the others, for its end at block 0.
@@ -68,7 +81,7 @@ impl World {
         }
         let name = format!("sim-{seed}");
         let (lost, left) = (HashSet::new(), Vec::new());
-        Self { name, id, sim, lost, node, good, faulty, quorum, left, rng }
+        Self { name, id, sim, lost, mode, node, good, faulty, left, rng }
     }
 
     /// The upstreams as they are for the tortured server.
@@ -150,6 +163,10 @@ fn behaviours(rng: &mut fastrand::Rng) -> Vec<Behaviour> {
         Behaviour::NullResults.only(logs),
         Behaviour::LogsOfAnotherBlock,
         Behaviour::FlippedDigit { field: "logsBloom" },
+        Behaviour::NullResults.only(&["eth_getBlockReceipts"]),
+        Behaviour::FlippedReceipt { field: "logs.0.data" },
+        Behaviour::FlippedReceipt { field: "status" },
+        Behaviour::FlippedDigit { field: "transactions.0.value" },
     ];
     let count = rng.usize(1..3);
     (0..count).map(|_| all[rng.usize(..all.len())].clone().sometimes(0.3)).collect()
@@ -181,10 +198,7 @@ pub(crate) async fn server(worlds: &[World], receiver: &str, tortured: bool) -> 
         .config_extra("[webhooks]\nallow_http = true\nallow_private = [\"127.0.0.0/8\"]");
     for world in worlds {
         let urls = if tortured { world.urls() } else { vec![world.node.url().to_owned()] };
-        builder = follow(builder, &world.name, world.id, &urls);
-        if world.quorum && urls.len() > 1 {
-            builder = builder.chain_extra("follow_quorum = 2");
-        }
+        builder = follow(builder, world, &urls);
     }
     let mut app = builder.roles("api").start().await.unwrap();
     let channel = json!({"name": "hook", "kind": "webhook", "url": receiver});
@@ -201,8 +215,15 @@ pub(crate) async fn server(worlds: &[World], receiver: &str, tortured: bool) -> 
     app
 }
 
-fn follow(builder: Builder, name: &str, id: u64, urls: &[String]) -> Builder {
-    builder.chain(name, id, urls).chain_extra("follow = \"logs\"\nfollow_from = 0\nquorum = 1")
+fn follow(builder: Builder, world: &World, urls: &[String]) -> Builder {
+    let what = match world.mode {
+        Mode::Whole => "follow = \"blocks\"",
+        // Alone there is nobody to agree with.
+        Mode::Quorum if urls.len() > 1 => "follow = \"logs\"\nfollow_quorum = 2",
+        Mode::Quorum | Mode::Bloom => "follow = \"logs\"",
+    };
+    let extra = format!("{what}\nfollow_from = 0\nquorum = 1");
+    builder.chain(&world.name, world.id, urls).chain_extra(&extra)
 }
 
 fn created(answer: Answer) -> Value {
