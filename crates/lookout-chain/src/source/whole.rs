@@ -124,10 +124,8 @@ impl EvmSource {
         let Won { result: block, value: header, upstream: block_from } =
             self.full_block(which, not_block).await?;
         let reference = header.block();
-        // Where its list of transactions cannot be read, the block is what is wrong.
-        let hashes = verify::read_transaction_hashes(&block).unwrap_or_default();
         let absent = || self.absent(format_args!("receipts of block {}", reference.hash));
-        let receipts = self.receipts(reference, &hashes, not_receipts).await;
+        let receipts = self.receipts(&header, &block, not_receipts).await;
         let receipts = receipts.map_err(|lost| failed(lost, absent))?;
         let (receipts, receipts_from) = (receipts.result, receipts.upstream);
         Ok(Told { header, block, block_from, receipts, receipts_from })
@@ -190,16 +188,19 @@ impl EvmSource {
     /// All receipts of a block as one JSON list; nothing is checked yet.
     async fn receipts(
         &self,
-        block: BlockRef,
-        transactions: &[Hash],
+        header: &Followed,
+        block_json: &[u8],
         except: &[Arc<str>],
     ) -> Result<Won<()>, Lost> {
-        if transactions.is_empty() {
+        // Where its list of transactions cannot be read, the block is what is wrong, and found out later.
+        let hashes = || verify::read_transaction_hashes(block_json).unwrap_or_default();
+        let block = header.block();
+        if header.header.has_no_transactions() && hashes().is_empty() {
             return Ok(Won { result: Bytes::from_static(b"[]"), value: (), upstream: "".into() });
         }
         match self.block_receipts(block, except).await? {
             Some(receipts) => Ok(receipts),
-            None => self.receipts_one_by_one(block, transactions, except).await,
+            None => self.receipts_one_by_one(block, &hashes(), except).await,
         }
     }
 
@@ -270,8 +271,7 @@ impl EvmSource {
                 Some(receipts) => receipts,
                 None => {
                     let full = self.full_block(Which::Exactly(block), &[]).await.ok()?;
-                    let hashes = verify::read_transaction_hashes(&full.result).ok()?;
-                    self.receipts(block, &hashes, &except).await.ok()?
+                    self.receipts(header, &full.result, &except).await.ok()?
                 }
             };
             match verify::check_receipts(&receipts.result, &header.header) {
@@ -308,18 +308,20 @@ pub(super) fn recompute(
     block: &[u8],
     receipts: &[u8],
 ) -> Result<(Finding, Records), Culprit> {
-    let finding = match header.unverifiable {
-        Some(why) if !header.header.foreign => {
-            // Its hash is the chain's own affair, so only what is below it can be checked.
-            let finding = verify::check_receipts(receipts, &header.header);
-            finding.map(|_| Finding::Unverifiable(why))
-        }
-        _ => verify::check_receipts_in_block(receipts, block),
-    };
-    let finding = finding.map_err(|error| match verify::check_block(block) {
-        Err(own) if header.unverifiable.is_none() => Culprit::Block(own),
-        _ => Culprit::Receipts(error),
+    let records = |receipts| verify::read_records(block, receipts).map_err(Culprit::Receipts);
+    if let Some(why) = header.unverifiable.filter(|_| !header.header.foreign) {
+        // Its hash is the chain's own affair, so only what is below it can be checked.
+        return match verify::check_receipts(receipts, &header.header) {
+            Ok(_) => Ok((Finding::Unverifiable(why), records(receipts)?)),
+            Err(error) => Err(Culprit::Receipts(error)),
+        };
+    }
+    let checked = verify::read_block(block).map_err(|error| match header.unverifiable {
+        None => Culprit::Block(error),
+        Some(_) => Culprit::Receipts(error),
     })?;
-    let records = verify::read_records(block, receipts).map_err(Culprit::Receipts)?;
-    Ok((finding, records))
+    match checked.with_receipts(receipts).map_err(Culprit::Receipts)? {
+        (finding, Some(found)) => Ok((finding, found)),
+        (finding, None) => Ok((finding, records(receipts)?)),
+    }
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::header::{self, BlockJson, HeaderInfo};
 use super::json::{Hex, json_object, need, parse, require};
 use super::receipt::{self, Receipt};
+use super::records::{self, Records};
 use super::transaction::{self, Checked, Content, Sound, bor_state_sync_hash};
 use super::{Finding, VerifyError};
 
@@ -43,7 +44,7 @@ json_object! {
 /// # Errors
 /// Names the field or root that contradicts the rest.
 pub(crate) fn check_block(block_json: &[u8]) -> Result<(HeaderInfo, Finding), VerifyError> {
-    let (info, finding, _) = check(block_json)?;
+    let CheckedBlock { info, finding, .. } = read_block(block_json)?;
     Ok((info, finding))
 }
 
@@ -59,22 +60,53 @@ pub(crate) fn check_receipts_in_block(
     receipts_json: &[u8],
     block_json: &[u8],
 ) -> Result<Finding, VerifyError> {
-    let (info, finding, transactions) = check(block_json)?;
-    let (receipts, receipts_finding) = receipt::check_all(receipts_json, &info)?;
-    require(&receipts.len(), &transactions.hashes.len(), "", "receipts.length")?;
-    let finding = finding.and(receipts_finding);
-    for (i, (receipt, hash)) in receipts.iter().zip(&transactions.hashes).enumerate() {
-        let path = format!("[{i}]");
-        require(&receipt.transaction_hash, hash, &path, "transactionHash")?;
-        if let Some(Content::Sound(sound)) = transactions.contents.get(i) {
-            match receipt_fits(receipt, sound, transactions.base_fee, &path) {
-                Err(error) if finding == Finding::Verified => return Err(error),
-                // Another chain may charge in another way.
-                Ok(()) | Err(_) => {}
+    Ok(read_block(block_json)?.check_receipts(receipts_json)?.1)
+}
+
+/// A block after its check.
+pub(crate) struct CheckedBlock {
+    info: HeaderInfo,
+    finding: Finding,
+    transactions: Transactions,
+}
+
+impl CheckedBlock {
+    /// Checks all its receipts as [`check_receipts_in_block`] does and gives the records of both;
+    /// no records where the chain's own rules leave something unproved, for which there is
+    /// [`super::read_records`].
+    ///
+    /// # Errors
+    /// Names the field or root of the receipts that contradicts the rest.
+    pub(crate) fn with_receipts(
+        self,
+        receipts_json: &[u8],
+    ) -> Result<(Finding, Option<Records>), VerifyError> {
+        let (receipts, finding) = self.check_receipts(receipts_json)?;
+        let records = match finding {
+            Finding::Verified => records::of_checked(self.transactions.contents, receipts)?,
+            Finding::Unverifiable(_) => None,
+        };
+        Ok((finding, records))
+    }
+
+    fn check_receipts(&self, receipts_json: &[u8]) -> Result<(Vec<Receipt>, Finding), VerifyError> {
+        let transactions = &self.transactions;
+        let (receipts, receipts_finding) = receipt::check_all(receipts_json, &self.info)?;
+        require(&receipts.len(), &transactions.hashes.len(), "", "receipts.length")?;
+        let finding = self.finding.and(receipts_finding);
+        for (i, (receipt, hash)) in receipts.iter().zip(&transactions.hashes).enumerate() {
+            let path = format!("[{i}]");
+            require(&receipt.transaction_hash, hash, &path, "transactionHash")?;
+            if let Some(Content::Sound(sound)) = transactions.contents.get(i) {
+                match receipt_fits(receipt, sound, transactions.base_fee, &path) {
+                    Err(error) if finding == Finding::Verified => return Err(error),
+                    // Another chain may charge in another way.
+                    Ok(()) | Err(_) => {}
+                }
             }
         }
+        Ok((receipts, finding))
     }
-    Ok(finding)
 }
 
 fn receipt_fits(
@@ -112,7 +144,11 @@ struct Transactions {
     base_fee: Option<u64>,
 }
 
-fn check(block_json: &[u8]) -> Result<(HeaderInfo, Finding, Transactions), VerifyError> {
+/// Checks a block as [`check_block`] does, and keeps what its receipts are to be held against.
+///
+/// # Errors
+/// Names the field or root that contradicts the rest.
+pub(crate) fn read_block(block_json: &[u8]) -> Result<CheckedBlock, VerifyError> {
     let block: BlockJson<'_> = parse(block_json, "")?;
     let (info, header_finding) = header::check_parsed(&block)?;
     let base_fee = block.base_fee_per_gas.map(|fee| fee.0);
@@ -135,7 +171,7 @@ fn check(block_json: &[u8]) -> Result<(HeaderInfo, Finding, Transactions), Verif
         .and(finding)
         .and(check_withdrawals(&block, foreign, by_hash)?)
         .and(check_uncles(&block, info.foreign)?);
-    Ok((info, finding, transactions))
+    Ok(CheckedBlock { info, finding, transactions })
 }
 
 fn check_hashes(hashes: &[B256], info: &HeaderInfo) -> Result<(), VerifyError> {

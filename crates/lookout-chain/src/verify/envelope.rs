@@ -1,7 +1,9 @@
 //! The five transaction types as nodes write them, and as they are hashed.
 
 use alloy_consensus::transaction::RlpEcdsaEncodableTx;
-use alloy_consensus::{SignableTransaction, TxEip1559, TxEip2930, TxEip4844, TxEip7702, TxLegacy};
+use alloy_consensus::{
+    SignableTransaction, Transaction, TxEip1559, TxEip2930, TxEip4844, TxEip7702, TxLegacy,
+};
 use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_eips::eip7702::{Authorization, SignedAuthorization};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
@@ -113,15 +115,25 @@ pub(super) struct Encoded {
     pub(super) bytes: Vec<u8>,
     pub(super) signing_hash: B256,
     pub(super) signature: Signature,
+    pub(super) value: U256,
+    pub(super) input: Bytes,
+    pub(super) gas: u64,
 }
 
 fn seal<T>(tx: &T, signature: Signature) -> Encoded
 where
-    T: RlpEcdsaEncodableTx + SignableTransaction<Signature>,
+    T: Transaction + RlpEcdsaEncodableTx + SignableTransaction<Signature>,
 {
     let mut bytes = Vec::with_capacity(tx.eip2718_encoded_length(&signature));
     tx.eip2718_encode(&signature, &mut bytes);
-    Encoded { bytes, signing_hash: tx.signature_hash(), signature }
+    Encoded {
+        bytes,
+        signing_hash: tx.signature_hash(),
+        signature,
+        value: tx.value(),
+        input: tx.input().clone(),
+        gas: tx.gas_limit(),
+    }
 }
 
 /// Encodes a transaction of a known `kind`.

@@ -1,6 +1,6 @@
 //! Block headers: their hash, and the link to the parent.
 
-use alloy_consensus::Header;
+use alloy_consensus::{EMPTY_ROOT_HASH, Header};
 use alloy_primitives::{Address, B64, B256, Bloom, Bytes, U256, keccak256};
 use lookout_types::{BlockRef, Hash};
 use serde_json::value::RawValue;
@@ -31,6 +31,13 @@ pub(crate) struct HeaderInfo {
     /// Whether it has fields of its own. Such a chain may also compute its roots in its own way,
     /// so a mismatch below it is no proof of a lie.
     pub(crate) foreign: bool,
+}
+
+impl HeaderInfo {
+    /// Whether its root says that nothing is under it; a chain may list transactions of its own even so.
+    pub(crate) fn has_no_transactions(&self) -> bool {
+        self.transactions_root.0 == EMPTY_ROOT_HASH.0
+    }
 }
 
 json_object! {

@@ -18,7 +18,7 @@ mod receipt;
 mod records;
 mod transaction;
 
-pub(crate) use block::{check_block, check_receipts_in_block};
+pub(crate) use block::{check_block, check_receipts_in_block, read_block};
 pub(crate) use error::VerifyError;
 pub(crate) use header::{HeaderInfo, check_asked, check_header, check_parent, parse_header};
 pub(crate) use logs::{LogsFinding, check_logs};

@@ -60,10 +60,11 @@ pub(super) struct Receipt {
     pub(super) effective_gas_price: Option<u128>,
     pub(super) blob_gas_used: Option<u64>,
     index: u64,
-    gas_used: Option<u64>,
-    cumulative_gas_used: u64,
-    first_log_index: Option<u64>,
-    log_count: u64,
+    pub(super) gas_used: Option<u64>,
+    pub(super) cumulative_gas_used: u64,
+    /// Position in the block of its first log; the others follow on.
+    pub(super) first_log_index: Option<u64>,
+    pub(super) logs: Vec<Log>,
     bloom: Bloom,
     /// EIP-2718 bytes, the leaf below the receipts root; or why they are not known.
     leaf: Result<Vec<u8>, &'static str>,
@@ -131,7 +132,7 @@ pub(super) fn check_all(
             let logs = require(&first, &log_index, &path, "logs[0].logIndex");
             miscounted = miscounted.or(gas_used.err()).or(logs.err());
         }
-        log_index = log_index.saturating_add(receipt.log_count);
+        log_index = log_index.saturating_add(u64::try_from(receipt.logs.len()).unwrap_or(u64::MAX));
         receipts.push(receipt);
     }
     let hashes: Vec<_> = receipts.iter().map(|receipt| receipt.transaction_hash).collect();
@@ -221,7 +222,15 @@ fn read(
     let kind = receipt.kind.map_or(0, |kind| kind.0);
     let status = status(receipt.status, receipt.root, path)?;
     let cumulative_gas_used = need(receipt.cumulative_gas_used, path, "cumulativeGasUsed")?.0;
-    let log_count = u64::try_from(logs.len()).unwrap_or(u64::MAX);
+    let (leaf, logs) = match (kind, status) {
+        (KIND_MAX.., _) if kind > KIND_MAX => (Err(UNKNOWN_TYPE), logs),
+        (_, Err(why)) => (Err(why), logs),
+        (_, Ok(status)) => {
+            let receipt = alloy_consensus::Receipt { status, cumulative_gas_used, logs };
+            let receipt = ReceiptWithBloom::new(receipt, bloom);
+            (Ok(encode(kind, &receipt)), receipt.receipt.logs)
+        }
+    };
     Ok(Receipt {
         transaction_hash,
         kind,
@@ -238,16 +247,9 @@ fn read(
         gas_used: receipt.gas_used.map(|gas| gas.0),
         cumulative_gas_used,
         first_log_index,
-        log_count,
+        logs,
         bloom,
-        leaf: match (kind, status) {
-            (KIND_MAX.., _) if kind > KIND_MAX => Err(UNKNOWN_TYPE),
-            (_, Err(why)) => Err(why),
-            (_, Ok(status)) => {
-                let receipt = alloy_consensus::Receipt { status, cumulative_gas_used, logs };
-                Ok(encode(kind, &ReceiptWithBloom::new(receipt, bloom)))
-            }
-        },
+        leaf,
         foreign,
     })
 }

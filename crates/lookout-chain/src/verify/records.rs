@@ -8,7 +8,8 @@ use super::VerifyError;
 use super::header::BlockJson;
 use super::json::{Hex, json_object, need, parse, require};
 use super::logs::LogJson;
-use super::receipt::ReceiptJson;
+use super::receipt::{Receipt, ReceiptJson};
+use super::transaction::Content;
 
 /// Gas of a transaction that does nothing but move value.
 const TRANSFER_GAS: u64 = 21_000;
@@ -90,7 +91,15 @@ pub(crate) fn read_records(
         let path = format!("[{i}]");
         let hash = need(receipt.transaction_hash, &path, "transactionHash")?.0;
         require(&Some(hash), &kept.hash.map(|hash| hash.0), &path, "transactionHash")?;
-        let outcome = outcome(&receipt, &kept, gas_before, &path)?;
+        let told = Told {
+            succeeded: receipt.status.map(|status| status.0 == 1),
+            gas_used: receipt.gas_used.map(|gas| gas.0),
+            cumulative_gas_used: receipt.cumulative_gas_used.map(|gas| gas.0),
+            price: receipt.effective_gas_price.or(kept.gas_price).map(|price| price.0),
+            gas: kept.gas.map(|gas| gas.0),
+            created: receipt.contract_address.map(|address| address.0),
+        };
+        let outcome = told.outcome(gas_before, &path)?;
         gas_before = receipt.cumulative_gas_used.map_or(gas_before, |gas| gas.0);
         transactions.push(Transaction {
             hash: Hash(hash.0),
@@ -107,29 +116,83 @@ pub(crate) fn read_records(
     Ok(Records { transactions, logs })
 }
 
-fn outcome(
-    receipt: &ReceiptJson<'_>,
-    kept: &KeptJson<'_>,
-    gas_before: u64,
-    path: &str,
-) -> Result<Outcome, VerifyError> {
-    let own = receipt.cumulative_gas_used.and_then(|gas| gas.0.checked_sub(gas_before));
-    let gas_used = need(receipt.gas_used.map(|gas| gas.0).or(own), path, "gasUsed")?;
-    let price = receipt.effective_gas_price.or(kept.gas_price);
-    let success = match &receipt.status {
-        Some(status) => status.0 == 1,
-        // Before Byzantium (EIP-658) there is none, but whatever failed took all of its gas.
-        None => kept.gas.is_none_or(|gas| gas_used < gas.0 || gas_used == TRANSFER_GAS),
-    };
-    let created = receipt.contract_address.map(|address| address.0);
-    Ok(Outcome {
-        success,
-        gas_used,
-        gas_price: Amount(U256::from(need(price, path, "effectiveGasPrice")?.0)),
-        created: created
-            .filter(|address| success && !address.is_zero())
-            .map(|address| lookout_types::Address(address.0.0)),
-    })
+/// The records of a block and its receipts that were checked against each other; `None` where a
+/// transaction is of the chain's own kind.
+pub(super) fn of_checked(
+    contents: Vec<Content>,
+    receipts: Vec<Receipt>,
+) -> Result<Option<Records>, VerifyError> {
+    let (mut transactions, mut logs) = (Vec::with_capacity(receipts.len()), Vec::new());
+    let mut gas_before = 0;
+    for (index, (content, receipt)) in (0_u32..).zip(contents.into_iter().zip(receipts)) {
+        let Content::Sound(sound) = content else { return Ok(None) };
+        let path = format!("[{index}]");
+        let told = Told {
+            succeeded: receipt.succeeded,
+            gas_used: receipt.gas_used,
+            cumulative_gas_used: Some(receipt.cumulative_gas_used),
+            price: receipt.effective_gas_price.or(sound.gas_price),
+            gas: Some(sound.gas),
+            created: receipt.contract_address,
+        };
+        let outcome = Some(told.outcome(gas_before, &path)?);
+        gas_before = receipt.cumulative_gas_used;
+        let hash = Hash(receipt.transaction_hash.0);
+        transactions.push(Transaction {
+            hash,
+            index,
+            from: lookout_types::Address(sound.from.0.0),
+            to: sound.to.map(|to| lookout_types::Address(to.0.0)),
+            value: Amount(sound.value),
+            nonce: sound.nonce,
+            input: sound.input.0,
+            outcome,
+        });
+        for (log_index, log) in (receipt.first_log_index.unwrap_or(0)..).zip(receipt.logs) {
+            let (topics, data) = log.data.split();
+            logs.push(Log {
+                address: lookout_types::Address(log.address.0.0),
+                topics: topics.into_iter().map(|topic| Hash(topic.0)).collect(),
+                data: data.0,
+                transaction_hash: hash,
+                transaction_index: index,
+                log_index: small(log_index, &path, "logs[].logIndex")?,
+            });
+        }
+    }
+    Ok(Some(Records { transactions, logs }))
+}
+
+/// What is said of a transaction's outcome.
+struct Told {
+    succeeded: Option<bool>,
+    gas_used: Option<u64>,
+    cumulative_gas_used: Option<u64>,
+    /// Wei per gas.
+    price: Option<u128>,
+    /// Most gas that it may use.
+    gas: Option<u64>,
+    created: Option<Address>,
+}
+
+impl Told {
+    fn outcome(self, gas_before: u64, path: &str) -> Result<Outcome, VerifyError> {
+        let own = self.cumulative_gas_used.and_then(|gas| gas.checked_sub(gas_before));
+        let gas_used = need(self.gas_used.or(own), path, "gasUsed")?;
+        // Before Byzantium (EIP-658) there is no status, but whatever failed took all of its gas.
+        let success = self.succeeded.unwrap_or_else(|| {
+            self.gas.is_none_or(|gas| gas_used < gas || gas_used == TRANSFER_GAS)
+        });
+        Ok(Outcome {
+            success,
+            gas_used,
+            gas_price: Amount(U256::from(need(self.price, path, "effectiveGasPrice")?)),
+            created: self
+                .created
+                .filter(|address| success && !address.is_zero())
+                .map(|address| lookout_types::Address(address.0.0)),
+        })
+    }
 }
 
 fn logs_of(receipt: ReceiptJson<'_>, path: &str, logs: &mut Vec<Log>) -> Result<(), VerifyError> {

@@ -1,6 +1,6 @@
 //! Transactions: their hash and sender.
 
-use alloy_primitives::{Address, B256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use lookout_types::{BlockRef, Hash};
 
 use super::envelope::{AnyTransactionJson, Encoded, TransactionJson, encode, require_own_fields};
@@ -47,6 +47,10 @@ pub(super) struct Sound {
     pub(super) from: Address,
     pub(super) to: Option<Address>,
     pub(super) nonce: u64,
+    pub(super) value: U256,
+    pub(super) input: Bytes,
+    /// Most gas that it may use.
+    pub(super) gas: u64,
     pub(super) blobs: usize,
     /// Wei per gas: the stated price, or the most that may be paid.
     pub(super) fee_max: u128,
@@ -158,7 +162,7 @@ fn sound(tx: TransactionJson<'_>, hash: B256, kind: u64, path: &str) -> Result<S
         require(&price, &fee_max, path, "gasPrice")?;
     }
     let blobs = tx.blob_versioned_hashes.as_ref().map_or(0, Vec::len);
-    let Encoded { bytes, signing_hash, signature } = encode(tx, kind, path)?;
+    let Encoded { bytes, signing_hash, signature, value, input, gas } = encode(tx, kind, path)?;
     let computed = keccak256(&bytes);
     if computed != hash {
         return Err(VerifyError::TransactionHash { claimed: hash, computed });
@@ -169,5 +173,19 @@ fn sound(tx: TransactionJson<'_>, hash: B256, kind: u64, path: &str) -> Result<S
     if signer != from {
         return Err(VerifyError::Sender { transaction: hash, claimed: from, signer });
     }
-    Ok(Sound { encoded: bytes, kind, from, to, nonce, blobs, fee_max, tip_max, gas_price })
+    let encoded = bytes;
+    Ok(Sound {
+        encoded,
+        kind,
+        from,
+        to,
+        nonce,
+        value,
+        input,
+        gas,
+        blobs,
+        fee_max,
+        tip_max,
+        gas_price,
+    })
 }

@@ -49,7 +49,7 @@ pub(crate) fn header(
 /// A block as `eth_getBlockBy…` gives it.
 pub(crate) fn header_json(header: &Header, hash: [u8; 32], transactions: Value) -> Value {
     json!({
-        "number": quantity(header.number), "hash": hex(&hash),
+        "number": quantity(header.number), "hash": hex(hash),
         "parentHash": hex(header.parent_hash), "sha3Uncles": hex(header.ommers_hash),
         "miner": hex(header.beneficiary), "stateRoot": hex(header.state_root),
         "transactionsRoot": hex(header.transactions_root),

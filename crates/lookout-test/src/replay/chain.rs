@@ -205,7 +205,7 @@ fn transfer(at: usize, tokens: &[[u8; 20]], random: &mut fastrand::Rng) -> Call 
     };
     let mut data = vec![0; 24];
     data.extend(random.u64(1..1 << 40).to_be_bytes());
-    let kind = if at % LEGACY_EACH == 0 { Kind::Legacy } else { Kind::DynamicFee };
+    let kind = if at.is_multiple_of(LEGACY_EACH) { Kind::Legacy } else { Kind::DynamicFee };
     let event = Event { address: token, topics: vec![TRANSFER, topic(&from), topic(&to)], data };
     Call::transfer(kind, event, from, to)
 }

@@ -235,7 +235,7 @@ impl SimBlock {
 /// Transactions that emit these logs, one or two each, and some without logs behind them.
 fn calls(salt: u64, logs: &[SimLog]) -> Vec<Call> {
     let kinds = [Kind::DynamicFee, Kind::Legacy, Kind::AccessList];
-    let mut kinds = kinds.into_iter().cycle().skip((salt % 3) as usize);
+    let mut kinds = kinds.into_iter().cycle().skip(usize::try_from(salt % 3).unwrap_or(0));
     let mut kind = || kinds.next().unwrap_or(Kind::Legacy);
     let together = if salt.is_multiple_of(3) { 2 } else { 1 };
     let mut calls = Vec::new();

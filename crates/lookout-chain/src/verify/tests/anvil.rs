@@ -14,6 +14,10 @@ fn blocks_receipts_and_logs_verify() {
         assert_eq!(finding, Finding::Verified);
         assert_eq!(check_receipts(&receipts, &header), Ok(Finding::Verified));
         assert_eq!(check_receipts_in_block(&receipts, &block), Ok(Finding::Verified));
+        let records = read_records(&block, &receipts).unwrap();
+        assert!(records.transactions.iter().any(|own| own.outcome.is_some_and(|o| o.success)));
+        let checked = read_block(&block).unwrap().with_receipts(&receipts);
+        assert_eq!(checked, Ok((Finding::Verified, Some(records))));
         if let Some(parent) = previous.replace(header.reference) {
             check_parent(&header, parent).unwrap();
         }
