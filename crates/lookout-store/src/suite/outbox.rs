@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::shared_time::on_shared_clock;
 use super::{NOW, Rig, on_file, on_memory, on_postgres};
 use crate::{
-    Actor, AlertState, DeliveryKind, LeaseAsk, Leased, LeasedParcel, Outcome, Page, QueueDepth, SpanKind,
-    Store, TENANT_DEFAULT, TestAlert, Turn,
+    Actor, AlertState, DeliveryKind, LeaseAsk, Leased, LeasedParcel, Outcome, Page, QueueDepth,
+    SpanKind, Store, TENANT_DEFAULT, TestAlert, Turn,
 };
 
 mod fairness;

@@ -13,7 +13,8 @@ use crate::reader::reader;
 use crate::rpc::Rpc;
 
 const ID: u64 = 4242;
-const WHOLE: Wants = Wants { whole: true, addresses: Vec::new(), topics: Vec::new() };
+const WHOLE: Wants =
+    Wants { whole: true, addresses: Vec::new(), topics: Vec::new(), confirmed: false };
 
 async fn call(rpc: &Rpc, method: &str, params: Value) -> Value {
     rpc.call(method, params).await.unwrap()
