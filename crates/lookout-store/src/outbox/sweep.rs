@@ -76,12 +76,13 @@ impl Store {
         (channels, state, error, before): (&str, &str, &str, UnixMillis),
         now: UnixMillis,
     ) -> Result<u64, StoreError> {
-        // Made of constants and placeholders alone.
+        // Made of constants and placeholders alone. SQLite keeps the order of a cross join: by
+        // channel, rather than through all that is queued.
         let sql = format!(
             "UPDATE deliveries SET state = $1, error = $2, ended_at = $3 \
              WHERE state = 'queued' AND (tenant_id, id) IN (\
-             SELECT d.tenant_id, d.id FROM channels c JOIN deliveries d ON d.channel_id = c.id \
-             AND d.state = 'queued' AND d.due_at < $4 WHERE {channels} LIMIT $5{})",
+             SELECT d.tenant_id, d.id FROM channels c CROSS JOIN deliveries d WHERE {channels} \
+             AND d.channel_id = c.id AND d.state = 'queued' AND d.due_at < $4 LIMIT $5{})",
             self.engine().skip_locked_of("d")
         );
         let done = sqlx::query(AssertSqlSafe(sql))
