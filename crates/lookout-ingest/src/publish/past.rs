@@ -206,8 +206,8 @@ impl Past {
 
     /// Whether the bus has let go of frames that are to be read next since their places were noted.
     async fn is_trimmed(&self) -> Result<bool, Problem> {
-        let next = self.blocks.iter().rev().take(UNDO_AT_ONCE).last();
-        match next.map(|placed| placed.place) {
+        let lowest = self.blocks.get(self.blocks.len().saturating_sub(UNDO_AT_ONCE));
+        match lowest.map(|placed| placed.place) {
             Some(Place::Bus(sequence)) => Ok(sequence < self.bus.oldest(self.chain).await?),
             Some(Place::Warehouse) | None => Ok(false),
         }
