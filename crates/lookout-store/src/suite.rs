@@ -84,6 +84,7 @@ mod consumer_cursors;
 mod files;
 mod idempotency;
 mod jobs;
+mod moves;
 mod outbox;
 mod purge;
 mod shared_time;

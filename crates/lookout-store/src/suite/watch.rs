@@ -416,6 +416,7 @@ async fn readings_stand_and_fall_with_their_blocks(rig: &Rig) {
 async fn failures_windows_blocks_and_balances_are_kept(rig: &Rig) {
     let store = rig.migrated().await;
     tenant(&store, "acme", "r1", &[], 0).await;
+    version(&store, "r1", 1, 1).await;
     let failure = |rule: &str, count, height| NewRuleFailure {
         rule_id: rule.to_owned(),
         rule_version: 1,

@@ -31,7 +31,7 @@ impl Store {
             Moved::Here(target) => target,
             Moved::Elsewhere(found) => return Ok(WatchCommitted::Elsewhere(found)),
         };
-        versions::take_up(&mut tx, &commit.taken_up).await?;
+        versions::take_up(&mut tx, chain, &commit.taken_up).await?;
         let revision = next_revision(&mut tx).await?;
         let mut writer = Writer {
             store: self,

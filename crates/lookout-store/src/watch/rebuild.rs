@@ -80,7 +80,10 @@ impl Store {
         for statement in [
             "UPDATE watched_blocks SET undone = 1 WHERE chain_id = $1",
             "DELETE FROM window_snapshots WHERE chain_id = $1",
-            "DELETE FROM rule_failures WHERE rule_id IN (SELECT id FROM rules WHERE chain_id = $1)",
+            // Those of the versions on this chain: a rule may have been moved since.
+            "DELETE FROM rule_failures WHERE EXISTS (SELECT 1 FROM rule_versions v \
+             WHERE v.tenant_id = rule_failures.tenant_id AND v.rule_id = rule_failures.rule_id \
+             AND v.version = rule_failures.rule_version AND v.chain_id = $1)",
             "UPDATE alerts SET replayed = 0 WHERE chain_id = $1 AND is_reading = 0",
         ] {
             sqlx::query(statement).bind(chain).execute(&mut *tx).await.map_err(&failed)?;

@@ -59,7 +59,7 @@ pub enum TakenUp {
         /// The first height.
         from: Height,
     },
-    /// It, and every earlier version of the rule, ends below a height.
+    /// It, and every earlier version of the rule on the same chain, ends below a height.
     Ends {
         /// Whose rule.
         tenant: String,
@@ -148,32 +148,40 @@ impl Store {
     }
 }
 
-/// Writes what versions watch. What is set already stays, but that an end may move down.
+/// Writes what versions of a chain watch. What is set already stays, but that an end may move down.
+///
+/// A rule may have been moved: its versions on other chains are theirs to take up, whose heights
+/// are others.
 pub(super) async fn take_up(
     connection: &mut AnyConnection,
+    chain: ChainId,
     taken_up: &[TakenUp],
 ) -> Result<(), StoreError> {
     let failed = StoreError::database(TAKING_UP);
+    let chain = to_number(chain.0)?;
     for each in taken_up {
         let query = match each {
             TakenUp::Begins { tenant, rule_id, version, from } => sqlx::query(
                 "UPDATE rule_versions SET from_height = $1 \
-                 WHERE tenant_id = $2 AND rule_id = $3 AND version = $4 AND from_height IS NULL",
+                 WHERE tenant_id = $2 AND rule_id = $3 AND version = $4 AND chain_id = $5 \
+                 AND from_height IS NULL",
             )
             .bind(to_number(*from)?)
             .bind(tenant.clone())
             .bind(rule_id.clone())
-            .bind(i64::from(*version)),
+            .bind(i64::from(*version))
+            .bind(chain),
             TakenUp::Ends { tenant, rule_id, version, until } => sqlx::query(
                 "UPDATE rule_versions SET until_height = $1, \
                  from_height = COALESCE(from_height, $1) \
-                 WHERE tenant_id = $2 AND rule_id = $3 AND version <= $4 \
+                 WHERE tenant_id = $2 AND rule_id = $3 AND version <= $4 AND chain_id = $5 \
                  AND (until_height IS NULL OR until_height > $1)",
             )
             .bind(to_number(*until)?)
             .bind(tenant.clone())
             .bind(rule_id.clone())
-            .bind(i64::from(*version)),
+            .bind(i64::from(*version))
+            .bind(chain),
         };
         query.execute(&mut *connection).await.map_err(&failed)?;
     }

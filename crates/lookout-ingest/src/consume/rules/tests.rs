@@ -1,6 +1,7 @@
 //! Cases for the rules consumer.
 
 mod balances;
+mod moves;
 mod random;
 mod rig;
 

@@ -80,6 +80,17 @@ impl Rig {
 
     /// A new version of a rule; `None` pauses it.
     pub(super) async fn version(&mut self, number: u64, version: u32, document: Option<&Value>) {
+        self.version_on(CHAIN, number, version, document).await;
+    }
+
+    /// The same on a chain: a rule may be moved.
+    pub(super) async fn version_on(
+        &mut self,
+        chain: ChainId,
+        number: u64,
+        version: u32,
+        document: Option<&Value>,
+    ) {
         self.revision += 1;
         let (id, revision) = (uuid(number), self.revision);
         let retire = format!(
@@ -88,10 +99,11 @@ impl Rig {
         );
         execute(&self.store, &retire).await;
         if let Some(document) = document {
-            let source = json!({"chain": 1, "document": document}).to_string().replace('\'', "''");
+            let source =
+                json!({"chain": chain.0, "document": document}).to_string().replace('\'', "''");
             let insert = format!(
                 "INSERT INTO rule_versions (tenant_id, rule_id, version, chain_id, source, retired, \
-                 revision, created_at) VALUES ('acme', '{id}', {version}, 1, '{source}', 0, \
+                 revision, created_at) VALUES ('acme', '{id}', {version}, {chain}, '{source}', 0, \
                  {revision}, 0)"
             );
             execute(&self.store, &insert).await;
