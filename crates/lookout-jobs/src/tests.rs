@@ -157,7 +157,7 @@ fn tasks_know_their_kinds_and_settings() {
 #[tokio::test]
 async fn the_default_purge_runs_by_itself_and_leaves_other_kinds_alone() {
     let (store, clock) = store().await;
-    store.ensure_default_jobs("acme", &Actor::Cli).await.unwrap();
+    store.ensure_default_jobs("acme", std::iter::empty(), &Actor::Cli).await.unwrap();
     store.create_job("acme", spec("unknown here"), &Actor::Cli).await.unwrap();
     for name in ["gone", "kept"] {
         let spec = JobSpec { name: name.into(), ..spec("test") };

@@ -209,7 +209,7 @@ impl Backtest {
 
     fn take(&mut self, frame: &Frame) -> Result<(), WindowError> {
         let height = frame.block.number;
-        let stepped = self.matcher.step(frame, &[])?;
+        let stepped = self.matcher.step(frame)?;
         // What does not decode comes once more, with the rule that it concerns.
         for failure in stepped.failures.into_iter().filter(|failure| failure.decode.is_none()) {
             self.fail(failure.error, failure.count, (height, failure.first), None);

@@ -40,7 +40,7 @@ pub use import::{
     Effect, Finding, ImportedChannel, ImportedRule, OzFiles, OzFolder, OzImport, import_oz,
 };
 pub use index::RuleSet;
-pub use matcher::{Matcher, Stepped};
+pub use matcher::{Matcher, Reading, Stepped};
 pub use message::{
     MAX_MESSAGE_UNITS, MAX_TEMPLATE_BYTES, MAX_VALUE_CHARS, Message, Span, SpanKind, Template,
 };

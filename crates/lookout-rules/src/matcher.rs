@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lookout_types::{ChainId, Frame, Height, OddLog, Step, transfers};
+use lookout_types::{
+    Address, Amount, Asset, BlockRef, ChainId, Frame, Hash, Height, OddLog, Step, UnixSeconds,
+    transfers,
+};
 
 use crate::evaluate::{BalanceReading, Failure, Match, Undecodable, evaluate, evaluate_balances};
 use crate::index::RuleSet;
@@ -28,8 +31,6 @@ pub struct Matcher {
     /// The versions that watch `at`, at most one of a rule.
     active: RuleSet,
     active_windows: usize,
-    /// Those of them that watch balances.
-    readers: BTreeMap<RuleId, Arc<Rule>>,
     /// The height of the block applied last; `None` before the first.
     at: Option<Height>,
     windows: WindowState,
@@ -45,7 +46,35 @@ struct Watched {
     until: Option<Height>,
 }
 
-/// What came of a frame.
+/// A balance read at a block, with the reading before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Whose.
+    pub account: Address,
+    /// Of what.
+    pub asset: Asset,
+    /// The balance at the block.
+    pub balance: Amount,
+    /// Height and balance of the newest reading below; `None` at the first.
+    pub before: Option<(Height, Amount)>,
+}
+
+impl Reading {
+    /// As a version sees it that knows the reading before, or does not.
+    fn told(&self, knows: bool) -> BalanceReading {
+        let Self { account, asset, balance, before } = *self;
+        let previous = before.filter(|_| knows).map_or(balance, |(_, balance)| balance);
+        BalanceReading { account, asset, balance, previous }
+    }
+}
+
+impl Watched {
+    fn watches(&self, height: Height) -> bool {
+        self.from <= height && self.until.is_none_or(|until| height < until)
+    }
+}
+
+/// What came of a frame, or of readings.
 #[derive(Debug, Clone, Default)]
 pub struct Stepped {
     /// The matches: those without a window by record, then those of windows.
@@ -70,7 +99,6 @@ impl Matcher {
             edges: BTreeMap::new(),
             active: RuleSet::new(),
             active_windows: 0,
-            readers: BTreeMap::new(),
             at: None,
             windows: WindowState::new(chain),
             forgotten: None,
@@ -114,43 +142,80 @@ impl Matcher {
         }
     }
 
-    /// Takes a frame, with the balances read at its block.
+    /// Takes a frame.
     ///
     /// An apply gives what its records match. An undo takes the windows back and gives nothing.
     ///
     /// # Errors
     /// [`WindowError`] when the frame does not fit; the windows are unchanged then.
-    pub fn step(
-        &mut self,
-        frame: &Frame,
-        readings: &[BalanceReading],
-    ) -> Result<Stepped, WindowError> {
+    pub fn step(&mut self, frame: &Frame) -> Result<Stepped, WindowError> {
         if frame.chain != self.chain {
             return Err(WindowError::OtherChain { expected: self.chain, found: frame.chain });
         }
         match frame.step {
-            Step::Apply => self.apply(frame, readings),
+            Step::Apply => self.apply(frame),
             Step::Undo => self.undo(frame).map(|()| Stepped::default()),
         }
     }
 
-    fn apply(
-        &mut self,
-        frame: &Frame,
-        readings: &[BalanceReading],
-    ) -> Result<Stepped, WindowError> {
+    /// Evaluates balances that were read at a block, by the versions that watch its height.
+    ///
+    /// To a version that began after the reading before, there is none: the balance then has not
+    /// changed. So what an account was once watched for, by whomever, makes no alert of a new rule.
+    pub fn read(&self, block: BlockRef, time: UnixSeconds, readings: &[Reading]) -> Stepped {
+        let frame = Frame {
+            chain: self.chain,
+            sequence: 0,
+            step: Step::Apply,
+            block,
+            parent: Hash([0; 32]),
+            timestamp: time,
+            transactions: Vec::new(),
+            logs: Vec::new(),
+        };
+        let readers = self.readers(block.number);
+        // Accounts are read together, so there are few heights.
+        let mut by_before: BTreeMap<Option<Height>, Vec<&Reading>> = BTreeMap::new();
+        for reading in readings {
+            by_before.entry(reading.before.map(|(height, _)| height)).or_default().push(reading);
+        }
+        let mut stepped = Stepped::default();
+        for (before, readings) in by_before {
+            let (mut old, mut new) = (RuleSet::new(), RuleSet::new());
+            for reader in &readers {
+                let knows = before.is_some_and(|height| reader.from <= height);
+                if knows { &mut old } else { &mut new }.insert(Arc::clone(&reader.rule));
+            }
+            for (rules, knows) in [(&old, true), (&new, false)] {
+                let readings: Vec<_> = readings.iter().map(|read| read.told(knows)).collect();
+                let found = evaluate_balances(rules, &frame, &readings);
+                stepped.matches.extend(found.matches);
+                stepped.failures.extend(found.failures);
+                stepped.candidates += found.candidates;
+            }
+        }
+        stepped
+    }
+
+    /// The versions that watch balances at a height.
+    fn readers(&self, height: Height) -> Vec<&Watched> {
+        let mut watching: BTreeMap<RuleId, &Watched> = BTreeMap::new();
+        for ((id, _), watched) in &self.versions {
+            if watched.watches(height) {
+                // The newest one comes last.
+                watching.insert(*id, watched);
+            }
+        }
+        watching.into_values().filter(|watched| watched.rule.is_of_balances()).collect()
+    }
+
+    fn apply(&mut self, frame: &Frame) -> Result<Stepped, WindowError> {
         self.move_to(frame.block.number);
         if self.active.is_empty() && !self.has_windows() {
             return Ok(Stepped::default());
         }
         let moved = transfers(frame);
         let mut found = evaluate(&self.active, frame, &moved.transfers);
-        if !readings.is_empty() {
-            let balances = evaluate_balances(&self.active, frame, readings);
-            found.matches.extend(balances.matches);
-            found.failures.extend(balances.failures);
-            found.candidates += balances.candidates;
-        }
         if self.has_windows() {
             let windows = self.windows.apply(&self.active, frame, &found.contributions);
             let (matches, failures) = windows?;
@@ -262,12 +327,6 @@ impl Matcher {
         &self.active
     }
 
-    /// The balance rules that watch a block at `height`, the next to be applied.
-    pub fn readers(&mut self, height: Height) -> impl Iterator<Item = &Arc<Rule>> {
-        self.move_to(height);
-        self.readers.values()
-    }
-
     /// Whether a window or a silence is kept, so that [`Matcher::snapshot`] holds something.
     pub fn has_windows(&self) -> bool {
         self.active_windows > 0 || self.windows.depth() > 0 || !self.windows.is_blank()
@@ -296,9 +355,7 @@ impl Matcher {
     /// Makes a rule's version in the index the newest one that watches a height.
     fn refresh(&mut self, id: RuleId, height: Height) {
         let versions = self.versions.range((id, 0)..=(id, u32::MAX)).rev();
-        let watching = versions.map(|(_, watched)| watched).find(|watched| {
-            watched.from <= height && watched.until.is_none_or(|until| height < until)
-        });
+        let watching = versions.map(|(_, watched)| watched).find(|watched| watched.watches(height));
         let wanted = watching.map(|watched| watched.rule.clone());
         let same = |a: &Arc<Rule>, b: &Arc<Rule>| Arc::ptr_eq(a, b);
         match (self.active.get(id), &wanted) {
@@ -308,13 +365,9 @@ impl Matcher {
         }
         if let Some(gone) = self.active.remove(id) {
             self.active_windows -= usize::from(gone.window_s().is_some());
-            self.readers.remove(&id);
         }
         if let Some(rule) = wanted {
             self.active_windows += usize::from(rule.window_s().is_some());
-            if !rule.reads().is_empty() {
-                self.readers.insert(id, rule.clone());
-            }
             self.active.insert(rule);
         }
     }

@@ -10,6 +10,11 @@ use crate::scope::{Builtin, Field};
 const TOKEN: Field = Field::Builtin(Builtin::Token);
 
 impl Rule {
+    /// Whether it is a rule on balances.
+    pub(crate) fn is_of_balances(&self) -> bool {
+        self.groups.iter().any(|group| group.kind == RecordKind::Balance)
+    }
+
     /// The balances that it watches: of each account the native coin, unless the condition asks for
     /// a token, and every token that the condition compares `token` with. Empty for every other
     /// kind of rule.

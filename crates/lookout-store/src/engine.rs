@@ -15,6 +15,7 @@ macro_rules! migrations {
             6 "0006_" "jobs",
             7 "0007_" "follows",
             8 "0008_" "channel_waits",
+            9 "0009_" "fresh_readings",
         )
     };
     ($engine:literal: $($version:literal $number:literal $name:literal,)*) => {

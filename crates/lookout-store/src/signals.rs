@@ -8,6 +8,8 @@ use tokio::sync::watch;
 pub struct Signals {
     /// Rules, their versions, labels.
     pub rules: Signal,
+    /// Balances that a job has read.
+    pub readings: Signal,
     /// Alerts: new, confirmed, retracted.
     pub alerts: Signal,
     /// Deliveries that became due, and channels that changed.

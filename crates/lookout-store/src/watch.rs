@@ -18,7 +18,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 pub use alert_id::{AlertKey, alert_id};
-pub use balances::KeptBalance;
+pub use balances::{FreshReadings, ReadBalance, TakenReadings};
 pub use versions::{RuleVersion, TakenUp, VersionsAfter};
 
 use crate::{Store, StoreError};
@@ -72,7 +72,7 @@ pub struct WatchCommit {
     pub final_height: Option<Height>,
 }
 
-/// Blocks applied, or undone.
+/// Blocks applied, or undone, or balances looked at in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WatchStep {
     /// Blocks were applied, each on the one before.
@@ -81,14 +81,14 @@ pub enum WatchStep {
         blocks: Vec<WatchedBlock>,
         /// What matched in them.
         alerts: Vec<NewAlert>,
-        /// Balances read at them.
-        balances: Vec<KeptBalance>,
     },
     /// All blocks from a height on were undone.
     Undone {
         /// The lowest of them.
         from: Height,
     },
+    /// Rules were asked about balances that were read at a block which stands.
+    Read(TakenReadings),
 }
 
 /// A block that was applied.

@@ -18,7 +18,7 @@ use lookout_store::StoreError;
 use lookout_types::{ChainId, Cursor, ErrorKind, Frame, Height};
 use lookout_warehouse::WarehouseError;
 
-pub use rules::{BalanceReader, Balances, ReadError, RulesConsumer};
+pub use rules::{BalanceReader, ReadError, Round, RoundLimits, Rounds, RulesConsumer, Unread};
 pub use run::{ConsumeLimits, ConsumerState, RunParts, run};
 pub use trim::{KEEP_FRAMES, Reader, TrimParts, trim};
 pub use warehouse::WarehouseConsumer;

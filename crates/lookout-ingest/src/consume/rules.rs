@@ -8,12 +8,14 @@
 //! longer) from the height after the committed head on, and that height is stored. So what matches
 //! is a function of the frames and the versions of the rules, also in a rebuild.
 
-mod balances;
 mod facts;
 mod meters;
 mod plan;
+mod readings;
 mod record;
+mod rounds;
 mod state;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,9 +29,8 @@ use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::sync::CancellationToken;
 
-pub use self::balances::{BalanceReader, Balances, ReadError};
+pub use self::rounds::{BalanceReader, ReadError, Round, RoundLimits, Rounds, Unread};
 
-use self::balances::Read;
 use self::meters::Meters;
 use self::plan::Plan;
 use self::state::ChainState;
@@ -47,7 +48,6 @@ pub struct RulesConsumer {
     store: Store,
     chains: Mutex<HashMap<ChainId, Arc<AsyncMutex<Watched>>>>,
     names: HashMap<ChainId, Arc<str>>,
-    balances: Option<Balances>,
 }
 
 /// One chain.
@@ -66,24 +66,23 @@ impl RulesConsumer {
     /// metrics; a chain without one goes by its id.
     pub fn new(store: Store, names: impl IntoIterator<Item = (ChainId, Arc<str>)>) -> Self {
         let names = names.into_iter().collect();
-        Self { store, chains: Mutex::default(), names, balances: None }
+        Self { store, chains: Mutex::default(), names }
     }
 
-    /// Reads the balances that rules watch. Without this, balance rules never match.
-    #[must_use]
-    pub fn with_balances(self, balances: Balances) -> Self {
-        Self { balances: Some(balances), ..self }
-    }
-
-    /// Takes up changed rules of a chain while no frames come, until told to stop: a rule is live
-    /// within a second of being saved.
+    /// Takes up changed rules of a chain, and balances that were read, while no frames come, until
+    /// told to stop: a rule is live within a second of being saved.
     pub async fn follow_rules(&self, chain: ChainId, stop: CancellationToken) {
         let mut changed = self.store.signals().rules.listen();
+        let mut read = self.store.signals().readings.listen();
         let mut warned = false;
         let watch = async {
             loop {
-                // Either wakes it; the signal's end cannot come before the store's.
-                tokio::time::timeout(LOOK, changed.changed()).await.ok();
+                // Any of them wakes it; a signal's end cannot come before the store's.
+                tokio::select! {
+                    _ = changed.changed() => {}
+                    _ = read.changed() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
                 match self.apply_to(chain, Vec::new()).await {
                     Ok(_) => warned = false,
                     Err(error) if !warned => {
@@ -114,7 +113,7 @@ impl RulesConsumer {
     ) -> Result<Cursor, ConsumeError> {
         let watched = self.chain(chain);
         let mut watched = watched.lock().await;
-        let applied = watched.apply(&self.store, self.balances.as_ref(), frames).await;
+        let applied = watched.apply(&self.store, frames).await;
         if applied.is_err() {
             // What is in memory may be ahead of what is committed.
             watched.state = None;
@@ -167,7 +166,6 @@ impl Watched {
     async fn apply(
         &mut self,
         store: &Store,
-        balances: Option<&Balances>,
         frames: Vec<Arc<Frame>>,
     ) -> Result<Cursor, ConsumeError> {
         let depth = self.depth;
@@ -176,13 +174,9 @@ impl Watched {
         let mut plan = Plan::new(state.committed);
         state.take_up(store, depth, &mut plan).await?;
         state.expect(&frames)?;
-        for (left, frame) in frames.iter().enumerate().map(|(at, f)| (frames.len() - at - 1, f)) {
-            // Older blocks were read when they were new.
-            let read = match balances.filter(|_| left == 0 && state.is_live(frame)) {
-                Some(balances) => balances.read(store, &mut state.matcher, frame, &meters).await?,
-                None => Read::default(),
-            };
-            if let Err(error) = state.pass(frame, read, &mut plan, &meters) {
+        plan = state.take_readings(store, depth, plan, &meters).await?;
+        for frame in &frames {
+            if let Err(error) = state.pass(frame, &mut plan, &meters) {
                 // What came before is right, and is committed first.
                 state.commit(store, plan, depth, &meters).await?;
                 if matches!(error, Unfit::Window(WindowError::TooDeep { .. })) {
@@ -222,26 +216,14 @@ impl ChainState {
         }
     }
 
-    /// Whether a frame follows what is committed, rather than being passed through again.
-    fn is_live(&self, frame: &Frame) -> bool {
-        let again = self.rebuilding.is_some_and(|before| frame.sequence <= before);
-        !again && self.seen.sequence >= self.committed.sequence && follow(&self.seen, frame).is_ok()
-    }
-
     /// Takes a frame into memory and into the plan, unless it is committed already.
-    fn pass(
-        &mut self,
-        frame: &Frame,
-        read: Read,
-        plan: &mut Plan,
-        meters: &Meters,
-    ) -> Result<(), Unfit> {
+    fn pass(&mut self, frame: &Frame, plan: &mut Plan, meters: &Meters) -> Result<(), Unfit> {
         if self.seen.sequence > 0 && frame.sequence <= self.seen.sequence {
             return Ok(());
         }
         let head = follow(&self.seen, frame)?;
         let begun = Instant::now();
-        let stepped = self.matcher.step(frame, &read.readings).map_err(Unfit::Window)?;
+        let stepped = self.matcher.step(frame).map_err(Unfit::Window)?;
         self.seen = Cursor { chain: frame.chain, sequence: frame.sequence, head };
         if self.seen.sequence == self.committed.sequence && head != self.committed.head {
             return Err(Unfit::Replaced { sequence: frame.sequence });
@@ -249,7 +231,6 @@ impl ChainState {
         if self.seen.sequence > self.committed.sequence {
             meters.evaluated(begun.elapsed(), &stepped);
             plan.add(frame, stepped, &self.matcher, self.seen);
-            plan.add_read(read);
         }
         Ok(())
     }

@@ -134,7 +134,7 @@ proptest! {
         live.insert(rule.clone(), *range.start());
         let mut found = Vec::new();
         for frame in blocks.iter().filter(|frame| range.contains(&frame.block.number)) {
-            found.extend(live.step(frame, &[]).unwrap().matches);
+            found.extend(live.step(frame).unwrap().matches);
         }
         prop_assert_eq!(report.matches, found.len() as u64);
         let first: Vec<_> = found.iter().take(2).map(|m| (m.block, m.record)).collect();

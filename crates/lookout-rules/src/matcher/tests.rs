@@ -16,6 +16,11 @@ fn rule(id: u128, version: u32, condition: &str, window: Option<Window>) -> Arc<
     compile(RuleSpec { id, version, window, template, ..base })
 }
 
+fn balance(id: u128, version: u32, condition: &str, addresses: &[Address]) -> Arc<Rule> {
+    let watch = crate::Watch::Balance { addresses: addresses.to_vec() };
+    compile(RuleSpec { id: RuleId(id), version, ..spec(watch, condition) })
+}
+
 fn block(number: u64, hash: u64, parent: u64, timestamp: u64, values: &[u64]) -> Frame {
     let logs = values.iter().zip(0..).map(|(value, log_index)| lookout_types::Log {
         log_index,
@@ -36,7 +41,7 @@ fn undo(frame: &Frame) -> Frame {
 
 /// The versions that match a frame.
 fn versions(matcher: &mut Matcher, frame: &Frame) -> Vec<u32> {
-    let stepped = matcher.step(frame, &[]).unwrap();
+    let stepped = matcher.step(frame).unwrap();
     stepped.matches.iter().map(|found| found.version).collect()
 }
 
@@ -91,13 +96,13 @@ fn what_is_forgotten_cannot_be_undone_and_nothing_else_is() {
     matcher.prune(5);
     versions(&mut matcher, &undo(&blocks[5]));
     let before = matcher.snapshot();
-    let error = matcher.step(&undo(&blocks[4]), &[]).unwrap_err();
+    let error = matcher.step(&undo(&blocks[4])).unwrap_err();
     assert_eq!(error, WindowError::TooDeep { block: blocks[4].block });
     assert_eq!(matcher.snapshot(), before);
     assert!(matcher.rule(RuleId(1), 1).is_none() && matcher.rule(RuleId(1), 2).is_some());
     let mut late = Matcher::new(CHAIN);
     late.restore(&before).unwrap();
-    assert!(late.step(&undo(&blocks[4]), &[]).is_err());
+    assert!(late.step(&undo(&blocks[4])).is_err());
     for bad in [&before[..1], &before[..9], &[9; 40]] {
         assert!(matches!(late.restore(bad), Err(WindowError::Snapshot(_))));
     }
@@ -109,13 +114,8 @@ fn what_is_forgotten_cannot_be_undone_and_nothing_else_is() {
 
 #[test]
 fn balance_rules_say_what_to_read_and_match_what_was_read() {
-    use lookout_types::{Address, Amount, Asset};
     let (one, two) = (Address([1; 20]), Address([2; 20]));
     let token = Address([9; 20]);
-    let balance = |id, condition: &str, addresses: &[Address]| {
-        let watch = crate::Watch::Balance { addresses: addresses.to_vec() };
-        compile(RuleSpec { id: RuleId(id), ..spec(watch, condition) })
-    };
     let cases: [(&str, &[Asset]); 5] = [
         ("", &[Asset::Native]),
         ("balance < ether(\"1\")", &[Asset::Native]),
@@ -131,25 +131,55 @@ fn balance_rules_say_what_to_read_and_match_what_was_read() {
     ];
     for (condition, assets) in cases {
         let expected: Vec<_> = assets.iter().map(|asset| (one, *asset)).collect();
-        assert_eq!(balance(1, condition, &[one]).reads(), expected, "{condition}");
+        assert_eq!(balance(1, 1, condition, &[one]).reads(), expected, "{condition}");
     }
     assert!(rule(1, 1, "", None).reads().is_empty());
 
     let mut matcher = Matcher::new(CHAIN);
-    matcher.insert(balance(1, "balance < 5", &[one, two]), 3);
+    matcher.insert(balance(1, 1, "balance < 5", &[one, two]), 3);
+    matcher.insert(balance(1, 2, "balance < 3", &[one, two]), 9);
     matcher.insert(rule(2, 1, "", None), 0);
-    assert_eq!(matcher.readers(2).count(), 0);
-    assert_eq!(matcher.readers(3).flat_map(|rule| rule.reads()).count(), 2);
-    let reading = |account, balance: u64| BalanceReading {
+    let reading = |account, balance: u64| Reading {
         account,
         asset: Asset::Native,
         balance: Amount(U256::from(balance)),
-        previous: Amount(U256::from(7)),
+        before: None,
     };
     let readings = [reading(one, 4), reading(two, 6)];
-    let stepped = matcher.step(&block(3, 3, 2, 1, &[1]), &readings).unwrap();
-    let rules: Vec<_> = stepped.matches.iter().map(|found| found.rule.0).collect();
-    assert_eq!(rules, [2, 1]);
+    let found = |matcher: &Matcher, number| {
+        let read = matcher.read(block(number, number, 1, 1, &[]).block, 1, &readings);
+        read.matches.iter().map(|found| (found.rule.0, found.version)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&matcher, 2), []);
+    assert_eq!(found(&matcher, 3), [(1, 1)]);
+    // Blocks above were applied meanwhile, and versions taken up: the height alone decides.
+    matcher.step(&block(12, 12, 11, 1, &[])).unwrap();
+    assert_eq!(found(&matcher, 8), [(1, 1)]);
+    assert_eq!(found(&matcher, 9), []);
+    matcher.retire(RuleId(1), 2, 5);
+    assert_eq!((found(&matcher, 4), found(&matcher, 5)), (vec![(1, 1)], vec![]));
+}
+
+#[test]
+fn a_reading_of_before_a_version_began_is_none_to_it() {
+    let account = Address([1; 20]);
+    let mut matcher = Matcher::new(CHAIN);
+    for (number, from) in [(1, 3), (2, 5), (3, 6)] {
+        matcher.insert(balance(number, 1, "change < 0 && previous == 9", &[account]), from);
+    }
+    let read = |before: Option<(Height, u64)>| {
+        let before = before.map(|(height, balance)| (height, Amount(U256::from(balance))));
+        let balance = Amount(U256::from(4));
+        let readings = [Reading { account, asset: Asset::Native, balance, before }];
+        let read = matcher.read(block(8, 8, 7, 1, &[]).block, 1, &readings);
+        read.matches.iter().map(|found| found.rule.0).collect::<Vec<_>>()
+    };
+    assert_eq!(read(None), []);
+    assert_eq!(read(Some((2, 9))), []);
+    assert_eq!(read(Some((4, 9))), [1]);
+    assert_eq!(read(Some((5, 9))), [1, 2]);
+    assert_eq!(read(Some((7, 9))), [1, 2, 3]);
+    assert_eq!(read(Some((7, 4))), []);
 }
 
 #[test]
@@ -225,7 +255,7 @@ proptest! {
                     break;
                 }
                 let (frame, _) = branch.pop().unwrap();
-                matcher.step(&undo(&frame), &[]).unwrap();
+                matcher.step(&undo(&frame)).unwrap();
             }
             let height = u64::try_from(branch.len()).unwrap() + 1;
             if let Some((id, kind)) = edit {
@@ -239,7 +269,7 @@ proptest! {
                 (number(&frame.block.hash), frame.timestamp)
             });
             let frame = block(height, hash, parent, time + gap, values);
-            let found = matcher.step(&frame, &[]).unwrap().matches;
+            let found = matcher.step(&frame).unwrap().matches;
             branch.push((frame, found));
             if undone % 3 == 0 {
                 is_final = is_final.max(height.saturating_sub(keep));
@@ -258,7 +288,7 @@ proptest! {
         let mut fresh = Matcher::new(CHAIN);
         changes.iter().for_each(|each| change(&mut fresh, each));
         for (frame, found) in &branch {
-            prop_assert_eq!(&fresh.step(frame, &[]).unwrap().matches, found);
+            prop_assert_eq!(&fresh.step(frame).unwrap().matches, found);
         }
     }
 }

@@ -245,33 +245,62 @@ impl Store {
     }
 
     /// Makes the jobs that every installation has, where the tenant has never had them: `purge`,
-    /// daily at 03:17 UTC. One that its owner changed or deleted stays as it is.
+    /// daily at 03:17 UTC, and for each followed chain `balances-CHAIN`, every minute. One that its
+    /// owner changed or deleted stays as it is.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn ensure_default_jobs(&self, tenant: &str, actor: &Actor) -> Result<(), StoreError> {
-        let spec = JobSpec {
-            name: "purge".to_owned(),
-            kind: "purge".to_owned(),
-            settings: Map::new(),
-            // Off the full hour, where everybody's jobs are.
-            schedule: "17 3 * * *".to_owned(),
-            zone: "UTC".to_owned(),
-            misfire: Misfire::Once,
-            timeout_ms: 3_600_000,
-            retries: 3,
-            paused: false,
-        };
-        let mut connection = self.pool().acquire().await.map_err(StoreError::database(LISTING))?;
-        if find(&mut connection, tenant, &spec.name).await?.is_some() {
-            return Ok(());
+    pub async fn ensure_default_jobs(
+        &self,
+        tenant: &str,
+        followed: impl Iterator<Item = &str>,
+        actor: &Actor,
+    ) -> Result<(), StoreError> {
+        let specs = std::iter::once(purge()).chain(followed.map(balances));
+        for spec in specs {
+            let mut connection =
+                self.pool().acquire().await.map_err(StoreError::database(LISTING))?;
+            if find(&mut connection, tenant, &spec.name).await?.is_some() {
+                continue;
+            }
+            drop(connection);
+            match self.create_job(tenant, spec, actor).await {
+                // Another instance was faster.
+                Ok(_) | Err(StoreError::Limit(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
-        drop(connection);
-        match self.create_job(tenant, spec, actor).await {
-            // Another instance was faster.
-            Err(StoreError::Limit(_)) => Ok(()),
-            other => other.map(|_| ()),
-        }
+        Ok(())
+    }
+}
+
+fn purge() -> JobSpec {
+    JobSpec {
+        name: "purge".to_owned(),
+        kind: "purge".to_owned(),
+        settings: Map::new(),
+        // Off the full hour, where everybody's jobs are.
+        schedule: "17 3 * * *".to_owned(),
+        zone: "UTC".to_owned(),
+        misfire: Misfire::Once,
+        timeout_ms: 3_600_000,
+        retries: 3,
+        paused: false,
+    }
+}
+
+fn balances(chain: &str) -> JobSpec {
+    JobSpec {
+        name: format!("balances-{chain}"),
+        kind: "balances".to_owned(),
+        settings: Map::from_iter([("chain".to_owned(), json!(chain))]),
+        schedule: "* * * * *".to_owned(),
+        zone: "UTC".to_owned(),
+        // Balances of a minute ago cannot be read now, and the next tick is near.
+        misfire: Misfire::Skip,
+        timeout_ms: 60_000,
+        retries: 0,
+        paused: false,
     }
 }
 

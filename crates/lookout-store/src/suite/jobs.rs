@@ -205,14 +205,18 @@ async fn a_broken_schedule_stops_alone(rig: &Rig) {
 async fn default_jobs_are_made_once(rig: &Rig) {
     let store = store(rig).await;
     for _ in 0..2 {
-        store.ensure_default_jobs("default", &Actor::Cli).await.unwrap();
+        let followed = ["anvil", "polygon"].into_iter();
+        store.ensure_default_jobs("default", followed, &Actor::Cli).await.unwrap();
     }
     let jobs = store.list_jobs("default", false, &Page::default()).await.unwrap();
-    assert_eq!(jobs.len(), 1);
-    assert_eq!(jobs[0].spec.name, "purge");
+    let names: Vec<_> = jobs.iter().map(|job| job.spec.name.as_str()).collect();
+    assert_eq!(names, ["balances-anvil", "balances-polygon", "purge"]);
     // 03:17 UTC of the next day.
-    assert_eq!(jobs[0].next_at, Some(NOW + 66_220_000));
-    store.delete_job("default", "purge", &Actor::Cli).await.unwrap();
-    store.ensure_default_jobs("default", &Actor::Cli).await.unwrap();
+    assert_eq!(jobs[2].next_at, Some(NOW + 66_220_000));
+    assert_eq!(jobs[1].spec.settings["chain"], "polygon");
+    for job in &jobs {
+        store.delete_job("default", &job.spec.name, &Actor::Cli).await.unwrap();
+    }
+    store.ensure_default_jobs("default", ["anvil"].into_iter(), &Actor::Cli).await.unwrap();
     assert_eq!(store.list_jobs("default", false, &Page::default()).await.unwrap(), []);
 }

@@ -1,11 +1,13 @@
 //! Where the rules stand, their alerts and what is put into the outbox, on every engine.
 
+mod readings;
+
 use lookout_types::{BlockRef, ChainId, Cursor, Hash};
 
 use super::Rig;
 use crate::testing::{execute, rows};
 use crate::{
-    AlertKey, KeptBalance, NewAlert, NewRuleFailure, Store, TakenUp, VersionsAfter, WATCHED_BLOCKS,
+    AlertKey, NewAlert, NewRuleFailure, Store, TakenUp, VersionsAfter, WATCHED_BLOCKS,
     WatchChanges, WatchCommit, WatchCommitted, WatchStep, WatchedBlock, alert_id,
 };
 
@@ -22,8 +24,7 @@ suite!(
         a_cursor_is_moved_by_one,
         what_is_read_again_is_not_told_again,
         what_other_frames_do_not_bring_is_retracted,
-        readings_stand_and_fall_with_their_blocks,
-        failures_windows_blocks_and_balances_are_kept,
+        failures_windows_and_blocks_are_kept,
         alerts_go_to_channels_of_their_own_tenant,
     ]
 );
@@ -37,8 +38,7 @@ suite!(
         a_cursor_is_moved_by_one,
         what_is_read_again_is_not_told_again,
         what_other_frames_do_not_bring_is_retracted,
-        readings_stand_and_fall_with_their_blocks,
-        failures_windows_blocks_and_balances_are_kept,
+        failures_windows_and_blocks_are_kept,
         alerts_go_to_channels_of_their_own_tenant,
     ]
 );
@@ -117,7 +117,6 @@ fn applied(numbers: std::ops::RangeInclusive<u64>, fork: u8, rules: &[&str]) -> 
     WatchStep::Applied {
         alerts: alerts.collect(),
         blocks: numbers.map(|number| watched(number, fork)).collect(),
-        balances: Vec::new(),
     }
 }
 
@@ -282,7 +281,7 @@ async fn a_cursor_is_moved_by_one(rig: &Rig) {
         let elsewhere = store.commit_watch(again).await.unwrap();
         assert_eq!(elsewhere, WatchCommitted::Elsewhere(1));
     }
-    let none = WatchStep::Applied { blocks: vec![], alerts: vec![], balances: vec![] };
+    let none = WatchStep::Applied { blocks: vec![], alerts: vec![] };
     done(&store, &commit(1, 2, block(2, 1), vec![none])).await;
     let huge = commit(2, 3, block(u64::MAX, 1), vec![applied(7..=7, 1, &["r1"])]);
     store.commit_watch(&huge).await.unwrap_err();
@@ -387,33 +386,7 @@ async fn what_other_frames_do_not_bring_is_retracted(rig: &Rig) {
     assert!(!states(&store).await.iter().any(|state| state.starts_with("6 ")));
 }
 
-async fn readings_stand_and_fall_with_their_blocks(rig: &Rig) {
-    let store = rig.migrated().await;
-    tenant(&store, "acme", "r1", &["a"], 0).await;
-    let mut first = applied(1..=4, 1, &[]);
-    let WatchStep::Applied { alerts, balances, .. } = &mut first else { panic!() };
-    for number in [2, 4] {
-        alerts.push(alert("r1", number, 1, READING));
-        let (account, asset) = ("0xa".to_owned(), "native".to_owned());
-        let balance = number.to_string();
-        balances.push(KeptBalance { account, asset, block: block(number, 1), balance });
-    }
-    done(&store, &commit(0, 4, block(4, 1), vec![first])).await;
-    execute(&store, "UPDATE deliveries SET state = 'sent', attempts = 1").await;
-    store.reset_watch(CHAIN).await.unwrap();
-    let changes = done(&store, &commit(0, 4, block(4, 1), vec![applied(1..=4, 1, &[])])).await;
-    assert_eq!(changes, WatchChanges { rebuilt: true, ..Default::default() });
-    assert_eq!(states(&store).await, ["2 confirmed 1", "4 confirmed 1"]);
-    store.reset_watch(CHAIN).await.unwrap();
-    let steps = vec![applied(1..=4, 1, &[]), WatchStep::Undone { from: 3 }, applied(3..=5, 2, &[])];
-    let changes = done(&store, &commit(0, 9, block(5, 2), steps)).await;
-    assert_eq!((changes.retracted, changes.queued), (1, 1));
-    assert_eq!(states(&store).await, ["2 confirmed 1", "4 retracted 1"]);
-    let balance = store.kept_balance(CHAIN, "0xa", "native", 99).await.unwrap();
-    assert_eq!(balance.as_deref(), Some("2"));
-}
-
-async fn failures_windows_blocks_and_balances_are_kept(rig: &Rig) {
+async fn failures_windows_and_blocks_are_kept(rig: &Rig) {
     let store = rig.migrated().await;
     tenant(&store, "acme", "r1", &[], 0).await;
     version(&store, "r1", 1, 1).await;
@@ -425,16 +398,9 @@ async fn failures_windows_blocks_and_balances_are_kept(rig: &Rig) {
         height,
         record: format!("{{\"at\":{height}}}"),
     };
-    let kept = |number: u64, balance: &str| KeptBalance {
-        account: "0xa".to_owned(),
-        asset: "native".to_owned(),
-        block: block(number, 1),
-        balance: balance.to_owned(),
-    };
     let step = WatchStep::Applied {
         blocks: (1..=1500).map(|number| watched(number, 1)).collect(),
         alerts: Vec::new(),
-        balances: vec![kept(1, "10"), kept(7, "70"), kept(1500, "5")],
     };
     let mut first = commit(0, 1500, block(1500, 1), vec![step]);
     first.failures = vec![failure("r1", 2, 5), failure("gone", 1, 5), failure("r1", 3, 6)];
@@ -446,17 +412,11 @@ async fn failures_windows_blocks_and_balances_are_kept(rig: &Rig) {
     let blocks = store.watched_blocks(CHAIN).await.unwrap();
     assert_eq!((blocks.len(), blocks[0]), (1024, watched(1500, 1)));
     assert_eq!(blocks.last().unwrap().block.number, 1500 + 1 - WATCHED_BLOCKS);
-    let balance = |below| store.kept_balance(CHAIN, "0xa", "native", below);
-    assert_eq!(balance(1).await.unwrap(), None);
-    assert_eq!(balance(7).await.unwrap().as_deref(), Some("10"));
-    assert_eq!(balance(9999).await.unwrap().as_deref(), Some("5"));
     let steps = vec![WatchStep::Undone { from: 1500 }, applied(1500..=1500, 2, &[])];
     let mut second = commit(1500, 1502, block(1500, 2), steps);
     second.failures = vec![failure("r1", 1, 1500)];
     second.final_height = Some(8);
     done(&store, &second).await;
-    assert_eq!(balance(9999).await.unwrap().as_deref(), Some("70"));
-    assert_eq!(balance(7).await.unwrap(), None, "a newer one is final");
     assert_eq!(told(&store, query).await, ["r1 division by zero 6 1500 {\"at\":1500}"]);
     assert_eq!(store.watched_blocks(CHAIN).await.unwrap()[0], watched(1500, 2));
     let snapshot = store.watch_state(CHAIN).await.unwrap().snapshot.unwrap();
@@ -466,7 +426,6 @@ async fn failures_windows_blocks_and_balances_are_kept(rig: &Rig) {
     assert_eq!((state.cursor.sequence, state.cursor.head), (0, None));
     assert_eq!((state.snapshot, state.rebuilding), (None, Some(1502)));
     assert!(told(&store, query).await.is_empty());
-    assert_eq!(balance(9999).await.unwrap().as_deref(), Some("70"), "it is not read again");
     assert!(store.watched_blocks(CHAIN).await.unwrap().is_empty());
 }
 

@@ -6,7 +6,6 @@ use lookout_types::Height;
 use sqlx::{AnyConnection, Row};
 
 use super::rebuild::Target;
-use super::routes::Routes;
 use super::rows::{Bound, Insert};
 use super::steps::Writer;
 use super::{
@@ -33,16 +32,8 @@ impl Store {
         };
         versions::take_up(&mut tx, chain, &commit.taken_up).await?;
         let revision = next_revision(&mut tx).await?;
-        let mut writer = Writer {
-            store: self,
-            revision,
-            connection: &mut tx,
-            chain,
-            now,
-            routes: Routes::default(),
-            changes: WatchChanges::default(),
-            target,
-        };
+        let beside = Writer::beside(self, &mut tx, chain, now);
+        let mut writer = Writer { revision, target, ..beside };
         for step in &commit.steps {
             writer.step(step).await?;
         }
@@ -134,7 +125,7 @@ async fn move_cursor(
 fn lowest(commit: &WatchCommit) -> Option<Height> {
     let applied = commit.steps.iter().filter_map(|step| match step {
         WatchStep::Applied { blocks, .. } => blocks.first(),
-        WatchStep::Undone { .. } => None,
+        WatchStep::Undone { .. } | WatchStep::Read(_) => None,
     });
     applied.map(|first| first.block.number).min()
 }
@@ -142,7 +133,7 @@ fn lowest(commit: &WatchCommit) -> Option<Height> {
 impl Writer<'_> {
     /// Counts records without an answer. They are not taken back when their block is undone: the
     /// rule's owner wants to know all the same.
-    async fn failures(&mut self, failures: &[NewRuleFailure]) -> Result<(), StoreError> {
+    pub(super) async fn failures(&mut self, failures: &[NewRuleFailure]) -> Result<(), StoreError> {
         if failures.is_empty() {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use super::deliveries::{AlertRef, NewDelivery};
 use super::rebuild::{Before, Target};
 use super::routes::Routes;
 use super::rows::{Bound, Insert};
-use super::{KeptBalance, NewAlert, WatchChanges, WatchedBlock, alert_id, balances, to_number};
+use super::{NewAlert, WatchChanges, WatchedBlock, alert_id, balances, to_number};
 use super::{WATCHED_BLOCKS, WatchStep};
 use crate::{Store, StoreError};
 
@@ -46,13 +46,25 @@ struct AlertRow<'a> {
     confirmed: bool,
 }
 
+impl<'a> Writer<'a> {
+    /// A writer of what changes no alert.
+    pub(super) fn beside(
+        store: &'a Store,
+        connection: &'a mut AnyConnection,
+        chain: ChainId,
+        now: UnixMillis,
+    ) -> Self {
+        let (routes, changes) = (Routes::default(), WatchChanges::default());
+        Self { store, connection, chain, now, routes, changes, revision: 0, target: None }
+    }
+}
+
 impl Writer<'_> {
     pub(super) async fn step(&mut self, step: &WatchStep) -> Result<(), StoreError> {
         match step {
-            WatchStep::Applied { blocks, alerts, balances } => {
-                self.applied(blocks, alerts, balances).await
-            }
+            WatchStep::Applied { blocks, alerts } => self.applied(blocks, alerts).await,
             WatchStep::Undone { from } => self.undone(*from).await,
+            WatchStep::Read(taken) => self.read(taken).await,
         }
     }
 
@@ -60,9 +72,7 @@ impl Writer<'_> {
         &mut self,
         blocks: &[WatchedBlock],
         alerts: &[NewAlert],
-        kept: &[KeptBalance],
     ) -> Result<(), StoreError> {
-        balances::keep(self.store, self.connection, self.chain, kept).await?;
         let (mut blocks, mut alerts) = (blocks, alerts);
         if let Some(target) = self.target {
             let (seen, new) = blocks.split_at(self.first_unseen(target, blocks).await?);
@@ -109,7 +119,11 @@ impl Writer<'_> {
     }
 
     /// Inserts alerts, confirmed where they need not wait.
-    async fn insert(&mut self, alerts: &[NewAlert], head: Height) -> Result<(), StoreError> {
+    pub(super) async fn insert(
+        &mut self,
+        alerts: &[NewAlert],
+        head: Height,
+    ) -> Result<(), StoreError> {
         let rule_ids = alerts.iter().map(|alert| alert.key.rule_id.as_str());
         self.routes.load(self.connection, rule_ids).await?;
         let lowest = alerts.iter().map(|alert| alert.height).min().unwrap_or_default();

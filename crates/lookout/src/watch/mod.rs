@@ -14,8 +14,8 @@ use std::time::Duration;
 use lookout_bus::Bus;
 use lookout_chain::Chains;
 use lookout_ingest::consume::{
-    self, Balances, ConsumeLimits, Consumer, ConsumerState, KEEP_FRAMES, Reader, RulesConsumer,
-    RunParts, TrimParts, WarehouseConsumer,
+    self, ConsumeLimits, Consumer, ConsumerState, KEEP_FRAMES, Reader, RulesConsumer, RunParts,
+    TrimParts, WarehouseConsumer,
 };
 use lookout_ingest::publish::Start;
 use lookout_jobs::{Scheduler, SchedulerParts, Tasks};
@@ -29,7 +29,6 @@ use tokio_util::task::TaskTracker;
 use crate::cli::{Role, ServeArgs};
 use crate::config::{Follow, FollowFrom, Settings};
 use crate::failure::Failure;
-use balances::ChainBalances;
 use publishers::PublisherGround;
 
 pub(crate) use instance::Instance;
@@ -60,13 +59,7 @@ pub(crate) struct Ground<'a> {
 pub(crate) async fn start(ground: &Ground<'_>) -> Result<Publishers, Failure> {
     sole::claim(ground).await?;
     let names = ground.settings.follows.iter().map(|f| (f.id, Arc::from(f.chain.as_str())));
-    let balances = Balances {
-        reader: Arc::new(ChainBalances::new(ground.chains.clone())),
-        archive: false,
-        clock: Arc::clone(ground.clock),
-    };
-    let rules = RulesConsumer::new(ground.store.clone(), names).with_balances(balances);
-    let rules = Arc::new(rules);
+    let rules = Arc::new(RulesConsumer::new(ground.store.clone(), names));
     let mut publishers = Publishers::new(ground.publishers());
     for follow in &ground.settings.follows {
         let chain = ground.chains.get(&follow.chain);
@@ -80,7 +73,9 @@ pub(crate) async fn start(ground: &Ground<'_>) -> Result<Publishers, Failure> {
         delivery::start(ground).await?;
     }
     if ground.args.takes(Role::Schedule) {
-        ground.store.ensure_default_jobs(TENANT_DEFAULT, &Actor::System("serve")).await?;
+        let followed = ground.settings.follows.iter().map(|follow| follow.chain.as_str());
+        let actor = Actor::System("serve");
+        ground.store.ensure_default_jobs(TENANT_DEFAULT, followed, &actor).await?;
         let (store, stop) = (ground.store.clone(), ground.stop.clone());
         let tasks = Arc::clone(ground.kinds);
         let scheduler = Scheduler::new(SchedulerParts { store, tasks, stop });

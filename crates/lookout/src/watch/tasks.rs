@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lookout_chain::{Chains, Wants};
+use lookout_ingest::consume::Rounds;
 use lookout_ingest::publish::Limits;
 use lookout_ingest::verify::verify_range;
 use lookout_jobs::{Purge, Task, TaskContext, TaskError, Tasks};
@@ -13,6 +14,7 @@ use lookout_types::{ChainId, Height};
 use lookout_warehouse::Warehouse;
 use serde_json::{Map, Value, json};
 
+use super::balances::{Balances, ChainBalances};
 use crate::config::Settings;
 
 /// Blocks that a verification reads again when its settings name no number.
@@ -28,13 +30,16 @@ pub(crate) fn tasks(
     warehouse: &Arc<dyn Warehouse>,
 ) -> Tasks {
     let followed = settings.follows.iter().map(|follow| {
-        let (id, wants) = (follow.id, follow.wants.clone());
-        (follow.chain.clone(), Followed { id, chains: chains.clone(), wants })
+        let (id, wants, name) = (follow.id, follow.wants.clone(), follow.chain.clone());
+        let reader = Arc::new(ChainBalances { chains: chains.clone(), id });
+        let rounds = Rounds::new(store.clone(), id, &name, reader);
+        (name, Followed { id, chains: chains.clone(), wants, rounds })
     });
     let chains = Arc::new(followed.collect::<HashMap<_, _>>());
     let warehouse = || Arc::clone(warehouse);
-    let tasks: [Arc<dyn Task>; 3] = [
+    let tasks: [Arc<dyn Task>; 4] = [
         Arc::new(Purge::new(store.clone())),
+        Arc::new(Balances { chains: Arc::clone(&chains) }),
         Arc::new(Verify { chains: Arc::clone(&chains), warehouse: warehouse() }),
         Arc::new(Retention { chains, warehouse: warehouse() }),
     ];
@@ -42,13 +47,14 @@ pub(crate) fn tasks(
 }
 
 /// A followed chain.
-struct Followed {
+pub(super) struct Followed {
     id: ChainId,
     chains: Chains,
     wants: Wants,
+    pub(super) rounds: Rounds,
 }
 
-type FollowedChains = Arc<HashMap<String, Followed>>;
+pub(super) type FollowedChains = Arc<HashMap<String, Followed>>;
 
 /// Reads the newest blocks of a chain again and compares them with what is held.
 ///
@@ -152,11 +158,11 @@ impl Task for Retention {
     }
 }
 
-fn retry(error: impl std::fmt::Display) -> TaskError {
+pub(super) fn retry(error: impl std::fmt::Display) -> TaskError {
     TaskError::Retry(error.to_string())
 }
 
-fn known(settings: &Map<String, Value>, names: &[&str]) -> Result<(), String> {
+pub(super) fn known(settings: &Map<String, Value>, names: &[&str]) -> Result<(), String> {
     match settings.keys().find(|name| !names.contains(&name.as_str())) {
         None => Ok(()),
         Some(unknown) => {
@@ -170,7 +176,7 @@ fn required(settings: &Map<String, Value>, name: &str) -> Result<(), String> {
     if settings.contains_key(name) { Ok(()) } else { Err(format!("`{name}` is missing")) }
 }
 
-fn of_chain<'a>(
+pub(super) fn of_chain<'a>(
     chains: &'a FollowedChains,
     settings: &Map<String, Value>,
 ) -> Result<&'a Followed, String> {

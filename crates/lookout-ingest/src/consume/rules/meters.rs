@@ -19,15 +19,12 @@ pub(super) struct Meters {
     dropped: Counter,
     evaluation: Histogram,
     watching: Gauge,
-    read: Counter,
-    unread: Counter,
 }
 
 impl Meters {
     pub(super) fn new(chain: &Arc<str>) -> Self {
         let name = || chain.to_string();
         let alerts = |state: &'static str| counter!("lookout_rules_alerts_total", "chain" => name(), "state" => state);
-        let balances = |result: &'static str| counter!("lookout_rules_balances_total", "chain" => name(), "result" => result);
         Self {
             chain: Arc::clone(chain),
             matches: counter!("lookout_rules_matches_total", "chain" => name()),
@@ -39,12 +36,10 @@ impl Meters {
             dropped: alerts("dropped"),
             evaluation: histogram!("lookout_rules_evaluation_seconds", "chain" => name()),
             watching: gauge!("lookout_rules_watching", "chain" => name()),
-            read: balances("read"),
-            unread: balances("failed"),
         }
     }
 
-    /// A frame was evaluated.
+    /// A frame was evaluated, or a round of readings.
     pub(super) fn evaluated(&self, took: Duration, stepped: &Stepped) {
         let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
         self.evaluation.record(took.as_secs_f64());
@@ -67,12 +62,6 @@ impl Meters {
         self.confirmed.increment(changes.confirmed);
         self.retracted.increment(changes.retracted);
         self.dropped.increment(changes.dropped);
-    }
-
-    /// Balances were read, and others could not be.
-    pub(super) fn read(&self, read: usize, failed: usize) {
-        self.read.increment(u64::try_from(read).unwrap_or(u64::MAX));
-        self.unread.increment(u64::try_from(failed).unwrap_or(u64::MAX));
     }
 
     /// How many versions watch now.

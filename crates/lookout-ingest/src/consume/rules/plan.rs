@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use lookout_rules::{EvalError, Failure, Match, Matcher, RecordKey, Stepped, Undecodable};
 use lookout_store::{
-    AlertKey, NewAlert, NewRuleFailure, TakenUp, WatchCommit, WatchStep, WatchedBlock,
+    AlertKey, FreshReadings, NewAlert, NewRuleFailure, TakenReadings, TakenUp, WatchCommit,
+    WatchStep, WatchedBlock,
 };
 use lookout_types::{Cursor, Frame, Height, Step};
 
-use super::balances::Read;
 use super::{facts, record};
 
 /// Most frames of one commit: what is done again when it fails.
@@ -50,7 +50,7 @@ impl Plan {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.frames == 0 && self.taken_up.is_empty() && self.failures.is_empty()
+        self.steps.is_empty() && self.taken_up.is_empty() && self.failures.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -73,12 +73,19 @@ impl Plan {
         }
     }
 
-    /// Adds balances read at the block applied last.
-    pub(super) fn add_read(&mut self, read: Read) {
-        self.failures.extend(read.failures);
-        if let Some(WatchStep::Applied { balances, .. }) = self.steps.last_mut() {
-            balances.extend(read.kept);
-        }
+    /// Adds balances that rules were asked about before any frame of the plan, and what came of it.
+    pub(super) fn add_read(&mut self, fresh: FreshReadings, stepped: &Stepped, matcher: &Matcher) {
+        let FreshReadings { batch, block, balances } = fresh;
+        let height = block.block.number;
+        self.failures.extend(stepped.failures.iter().filter_map(|each| failure(each, height)));
+        let alerts = stepped.matches.iter().filter_map(|found| alert(&block, found, matcher));
+        self.steps.push(WatchStep::Read(TakenReadings {
+            batch,
+            block: block.block,
+            head: self.cursor.head.map_or(height, |head| head.number),
+            balances: balances.into_iter().map(|(read, _)| read).collect(),
+            alerts: alerts.collect(),
+        }));
     }
 
     fn undo(&mut self, height: Height) {
@@ -90,13 +97,14 @@ impl Plan {
 
     fn apply(&mut self, frame: &Frame, matches: &[Match], matcher: &Matcher) {
         if !matches!(self.steps.last(), Some(WatchStep::Applied { .. })) {
-            let (blocks, alerts, balances) = (Vec::new(), Vec::new(), Vec::new());
-            self.steps.push(WatchStep::Applied { blocks, alerts, balances });
+            let (blocks, alerts) = (Vec::new(), Vec::new());
+            self.steps.push(WatchStep::Applied { blocks, alerts });
         }
-        let Some(WatchStep::Applied { blocks, alerts, .. }) = self.steps.last_mut() else { return };
-        blocks.push(WatchedBlock { block: frame.block, time: frame.timestamp });
+        let Some(WatchStep::Applied { blocks, alerts }) = self.steps.last_mut() else { return };
+        let block = WatchedBlock { block: frame.block, time: frame.timestamp };
+        blocks.push(block);
         for found in matches {
-            if let Some(alert) = alert(frame, found, matcher) {
+            if let Some(alert) = alert(&block, found, matcher) {
                 self.alerts += 1;
                 self.bytes += alert.text.len() + alert.facts.len();
                 alerts.push(alert);
@@ -132,7 +140,7 @@ impl Plan {
     }
 }
 
-fn alert(frame: &Frame, found: &Match, matcher: &Matcher) -> Option<NewAlert> {
+fn alert(at: &WatchedBlock, found: &Match, matcher: &Matcher) -> Option<NewAlert> {
     // A match is of a version that the matcher holds.
     let rule = matcher.rule(found.rule, found.version)?;
     let message = rule.template().render(&found.values);
@@ -140,12 +148,12 @@ fn alert(frame: &Frame, found: &Match, matcher: &Matcher) -> Option<NewAlert> {
         key: AlertKey {
             rule_id: found.rule.to_string(),
             rule_version: found.version,
-            chain: frame.chain,
-            block_hash: frame.block.hash,
-            block_time: frame.timestamp,
+            chain: found.chain,
+            block_hash: at.block.hash,
+            block_time: at.time,
             record: record::bytes(&found.record),
         },
-        height: frame.block.number,
+        height: at.block.number,
         rule_name: rule.name().to_owned(),
         record: record::json(&found.record),
         is_reading: matches!(found.record, RecordKey::Balance { .. }),

@@ -93,6 +93,14 @@ pub(super) fn asset_text(asset: &Asset) -> String {
     }
 }
 
+/// The asset that [`asset_text`] gives this text, of those that have balances.
+pub(super) fn asset_of(text: &str) -> Option<Asset> {
+    match text.strip_prefix("erc20:") {
+        Some(contract) => contract.parse().ok().map(Asset::Erc20),
+        None => (text == "native").then_some(Asset::Native),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -141,6 +149,10 @@ mod tests {
         for (record, expected) in &cases {
             assert_eq!(serde_json::from_str::<Value>(&json(record)).unwrap(), *expected);
         }
+        for asset in [Asset::Native, Asset::Erc20(contract)] {
+            assert_eq!(asset_of(&asset_text(&asset)), Some(asset));
+        }
+        assert_eq!((asset_of("erc20:x"), asset_of(&asset_text(&asset))), (None, None));
         let all: BTreeSet<_> = cases.iter().map(|(record, _)| bytes(record)).collect();
         assert_eq!(all.len(), cases.len());
     }

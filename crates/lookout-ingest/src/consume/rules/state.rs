@@ -37,6 +37,9 @@ pub(super) struct ChainState {
     revision: i64,
     looked: Instant,
     changed: watch::Receiver<u64>,
+    /// The same for balances that were read.
+    pub(super) readings: watch::Receiver<u64>,
+    pub(super) readings_looked: Instant,
     /// What the rules read at the start come to; part of the first commit.
     pending: (Vec<TakenUp>, Vec<NewRuleFailure>),
 }
@@ -50,6 +53,9 @@ impl ChainState {
     ) -> Result<Self, ConsumeError> {
         // From now on, so that no change between reading and listening is missed.
         let changed = store.signals().rules.listen();
+        let mut readings = store.signals().readings.listen();
+        // Some may have been read while nobody listened.
+        readings.mark_changed();
         let stored = store.watch_state(chain).await?;
         let committed = stored.cursor;
         let mut state = Self {
@@ -63,6 +69,8 @@ impl ChainState {
             revision: 0,
             looked: Instant::now(),
             changed,
+            readings,
+            readings_looked: Instant::now(),
             pending: Default::default(),
         };
         let final_height = state.final_height(depth);
@@ -217,13 +225,13 @@ impl ChainState {
     }
 }
 
-fn rule_id(text: &str) -> Option<RuleId> {
+pub(super) fn rule_id(text: &str) -> Option<RuleId> {
     let id = RuleId(u128::from_str_radix(&text.replace('-', ""), 16).ok()?);
     (id.to_string() == text).then_some(id)
 }
 
 /// Compiles a version. It was checked when it was saved, by this lookout or by another.
-fn compile(stored: &RuleVersion, id: RuleId) -> Result<lookout_rules::Rule, String> {
+pub(super) fn compile(stored: &RuleVersion, id: RuleId) -> Result<lookout_rules::Rule, String> {
     let shown = |reason: String| -> String {
         let reason = format!("the rule cannot be watched, save it again: {reason}");
         reason.chars().take(REASON_CHARS).collect()

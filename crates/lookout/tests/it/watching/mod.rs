@@ -1,6 +1,7 @@
 //! Watching chains, whole: simulated chains, the real server, stand-ins for what it sends to.
 
 mod backtest;
+mod balances;
 mod changes;
 mod commands;
 mod confirmations;

@@ -1,13 +1,18 @@
-//! Random chains, cuts, restarts and rule changes: what stands in the end is what a fresh run over
-//! the final chain gives.
+//! Random chains, cuts, restarts, rule changes and readings of balances: what stands in the end is
+//! what a fresh run over the final chain gives, with the readings that stand.
 
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
+use lookout_store::ReadBalance;
+use lookout_types::Hash;
 use serde_json::{Value, json};
 
 use super::super::{Consumer, RulesConsumer};
 use super::rig::{ALERT, Block, CHAIN, Chain, Rig, document, uuid};
+
+/// Accounts whose balances are read.
+const ACCOUNTS: u64 = 3;
 
 const SEEDS: u64 = 220;
 /// Every so many seeds the consumer is also rebuilt, twice.
@@ -16,7 +21,7 @@ const RULES: u64 = 5;
 
 /// One of the forms that a rule may take, windows among them.
 fn form(rng: &mut Rng) -> Value {
-    match rng.u8(..7) {
+    match rng.u8(..9) {
         0 => document("value > 3", json!({})),
         1 => document("value % 2 == 0", json!({"template": "{{ value }} of {{ rule.name }}"})),
         2 => document("value < 2", json!({"name": "small"})),
@@ -28,6 +33,14 @@ fn form(rng: &mut Rng) -> Value {
             "value < 6",
             json!({"window": {"kind": "count", "over": "5m", "condition": "count >= 4"}}),
         ),
+        7 | 8 => {
+            let condition = ["change < 0", "balance < 40", "balance > previous && change > 30"];
+            let mut balance = document(rng.choice(condition).unwrap(), json!({}));
+            let accounts: Vec<_> = (1..=rng.u64(1..=ACCOUNTS)).map(account).collect();
+            balance["watch"] = json!({"kind": "balance", "addresses": accounts});
+            balance["template"] = json!("{{ account }}: {{ balance }} after {{ previous }}");
+            balance
+        }
         5 => document("value == 5", json!({"window": {"kind": "silence", "for": "90s"}})),
         _ => {
             let mut transfer = document("amount > 4", json!({}));
@@ -35,6 +48,17 @@ fn form(rng: &mut Rng) -> Value {
             transfer
         }
     }
+}
+
+/// An account as text.
+fn account(number: u64) -> String {
+    format!("0x{number:040x}")
+}
+
+/// Its balance at a block.
+fn balance(block: Hash, number: u64) -> u64 {
+    let hash = u64::from_be_bytes(*block.0.last_chunk().unwrap());
+    (hash * 37 + number * 53) % 100
 }
 
 struct World {
@@ -121,6 +145,24 @@ impl World {
         }
     }
 
+    /// Reads some balances at the newest block that the rules have seen.
+    async fn read(&mut self) {
+        let Some(at) = self.rig.store.readings_block(CHAIN).await.unwrap() else { return };
+        let accounts: Vec<_> = (1..=ACCOUNTS).filter(|_| self.rng.u8(..4) > 0).collect();
+        let balances = accounts.into_iter().map(|number| ReadBalance {
+            account: account(number),
+            asset: "native".to_owned(),
+            balance: balance(at.block.hash, number).to_string(),
+        });
+        let balances: Vec<_> = balances.collect();
+        assert!(self.rig.store.put_readings(CHAIN, at.block, &balances, &[]).await.unwrap());
+    }
+
+    /// Asks the rules about what was read, though there are no frames.
+    async fn ask(&self) {
+        self.consumer.apply_to(CHAIN, Vec::new()).await.unwrap();
+    }
+
     /// Some deliveries are sent meanwhile, or tried.
     async fn deliver(&mut self) {
         let statement = match self.rng.u8(..4) {
@@ -151,7 +193,13 @@ impl World {
                 2 | 3 => self.consumer = self.rig.consumer(),
                 _ => {}
             }
-            self.consume(false).await;
+            for _ in 0..2 {
+                self.consume(false).await;
+                self.read().await;
+                if self.rng.bool() {
+                    self.ask().await;
+                }
+            }
             self.deliver().await;
         }
         // The last branch outgrows all others, as the followed one does.
@@ -159,6 +207,8 @@ impl World {
             self.chain.mine(13, &[5, 1]);
         }
         self.consume(true).await;
+        self.read().await;
+        self.ask().await;
     }
 
     /// The alerts that stand, without what tells how often they came back.
@@ -179,7 +229,33 @@ async fn check_against_fresh(world: &World, seed: u64) {
     let twin = world.rig.twin().await;
     let mut fresh = Chain::default();
     world.chain.branch.iter().for_each(|block| fresh.apply(block.clone()));
-    twin.consumer().apply(fresh.frames).await.unwrap();
+    let readings = "SELECT CAST(height AS TEXT), lower(hex(block_hash)), account, asset, balance \
+                    FROM balance_readings ORDER BY height, account";
+    let readings = world.rig.rows(readings).await;
+    let consumer = twin.consumer();
+    let mut batch = Vec::new();
+    for frame in fresh.frames {
+        let (block, height) = (frame.block, frame.block.number.to_string());
+        batch.push(frame);
+        let here: Vec<_> = readings.iter().filter(|row| row[0] == height).collect();
+        if here.is_empty() {
+            continue;
+        }
+        consumer.apply(std::mem::take(&mut batch)).await.unwrap();
+        let balances = here.iter().map(|row| {
+            assert_eq!(format!("0x{}", row[1]), block.hash.to_string(), "seed {seed}");
+            let [_, _, account, asset, balance] = &row[..] else { panic!() };
+            let (account, asset) = (account.clone(), asset.clone());
+            ReadBalance { account, asset, balance: balance.clone() }
+        });
+        let balances: Vec<_> = balances.collect();
+        assert!(twin.store.put_readings(CHAIN, block, &balances, &[]).await.unwrap());
+        consumer.apply_to(CHAIN, Vec::new()).await.unwrap();
+    }
+    if !batch.is_empty() {
+        consumer.apply(batch).await.unwrap();
+    }
+    assert_eq!(readings.len(), twin.rows("SELECT account FROM balance_readings").await.len());
     let (mut found, mut expected) =
         (World::standing(&world.rig).await, World::standing(&twin).await);
     // An id differs from the fresh one's where the alert came back after it was retracted.
@@ -284,7 +360,7 @@ async fn check_rebuild(world: &mut World, seed: u64) {
 
 #[tokio::test]
 async fn alerts_are_those_of_a_fresh_run_over_the_final_chain() {
-    let (mut standing, mut retracted, mut again) = (0, 0, 0);
+    let (mut standing, mut retracted, mut again, mut of_balances) = (0, 0, 0, [0, 0]);
     for seed in 0..SEEDS {
         let mut world = World::new(seed).await;
         world.run().await;
@@ -293,6 +369,11 @@ async fn alerts_are_those_of_a_fresh_run_over_the_final_chain() {
         let states = world.rig.rows("SELECT state, CAST(occurrence AS TEXT) FROM alerts").await;
         standing += states.iter().filter(|row| row[0] != "retracted").count();
         retracted += states.iter().filter(|row| row[0] == "retracted").count();
+        for (of, state) in of_balances.iter_mut().zip(["<>", "="]) {
+            let query =
+                format!("SELECT id FROM alerts WHERE is_reading = 1 AND state {state} 'retracted'");
+            *of += world.rig.rows(&query).await.len();
+        }
         again += states.iter().filter(|row| row[1] != "1").count();
         if seed % REBUILD_EVERY == 0 {
             check_rebuild(&mut world, seed).await;
@@ -300,4 +381,5 @@ async fn alerts_are_those_of_a_fresh_run_over_the_final_chain() {
     }
     // The runs have to be about something.
     assert!(standing > 1000 && retracted > 1000 && again > 100, "{standing} {retracted} {again}");
+    assert!(of_balances.iter().all(|alerts| *alerts > 100), "{of_balances:?}");
 }
