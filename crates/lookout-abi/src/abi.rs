@@ -22,6 +22,9 @@ pub const MAX_ENTRIES: usize = 4096;
 pub const MAX_PARAMS: usize = 64;
 /// Names offered when one is not found.
 const NEAREST: usize = 3;
+/// Longest name that is compared with one that is not found, in bytes: the work grows with the product
+/// of the lengths.
+const COMPARED: usize = 100;
 /// Least similarity (Jaro-Winkler) of a name that is offered.
 const SIMILAR: f64 = 0.7;
 
@@ -352,11 +355,11 @@ fn find<'a, T>(
             Err(AbiError::Ambiguous { what, name: shown, signatures })
         }
         (None, _) => {
+            let base = wanted.split('(').next().unwrap_or_default();
+            let base: String = base.chars().take(COMPARED).collect();
             let mut scored: Vec<(f64, &str)> = entries
-                .map(|(_, name, signature)| {
-                    let base = wanted.split('(').next().unwrap_or_default();
-                    (strsim::jaro_winkler(name, base), signature)
-                })
+                .filter(|(_, name, _)| name.len() <= COMPARED)
+                .map(|(_, name, signature)| (strsim::jaro_winkler(name, &base), signature))
                 .filter(|(score, _)| *score >= SIMILAR)
                 .collect();
             scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));

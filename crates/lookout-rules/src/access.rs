@@ -9,6 +9,9 @@ use crate::syntax::CompareOp;
 pub(crate) const MAX_JOINED: usize = 3;
 /// Most alternatives of an `||` that are indexed one by one.
 const MAX_ALTERNATIVES: usize = 16;
+/// Most entries of the index that one rule takes, of about 250 bytes each: a list that would take
+/// more is looked up once the rule is found by something else.
+pub(crate) const MAX_ENTRIES: usize = 20_000;
 
 /// One way to a rule: the values that some fields must have, then a bound on another.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +19,13 @@ pub(crate) struct Access {
     /// Sorted by field; each with its values, of which only one field has more than one.
     pub(crate) equal: Vec<(Field, Vec<Key>)>,
     pub(crate) bound: Option<Bound>,
+}
+
+impl Access {
+    /// How many entries it takes in one group.
+    fn entries(&self) -> usize {
+        self.equal.iter().map(|(_, keys)| keys.len()).product()
+    }
 }
 
 /// A limit on the key of a field, itself included.
@@ -38,8 +48,9 @@ pub(crate) struct Plan {
     pub(crate) residual: Option<Expr>,
 }
 
-/// Plans a condition.
-pub(crate) fn plan(condition: Option<&Expr>) -> Plan {
+/// Plans the condition of a rule that is entered into some groups.
+pub(crate) fn plan(condition: Option<&Expr>, groups: usize) -> Plan {
+    let keys_max = MAX_ENTRIES / groups.max(1);
     let Some(condition) = condition else {
         return Plan { accesses: vec![Access { equal: Vec::new(), bound: None }], residual: None };
     };
@@ -47,9 +58,9 @@ pub(crate) fn plan(condition: Option<&Expr>) -> Plan {
         Expr::All(parts) => parts.as_slice(),
         single => std::slice::from_ref(single),
     };
-    let (access, used) = best(conjuncts);
+    let (access, used) = best(conjuncts, keys_max);
     if access.equal.is_empty()
-        && let Some(accesses) = conjuncts.iter().find_map(alternatives)
+        && let Some(accesses) = conjuncts.iter().find_map(|part| alternatives(part, keys_max))
     {
         return Plan { accesses, residual: Some(condition.clone()) };
     }
@@ -68,7 +79,7 @@ pub(crate) fn plan(condition: Option<&Expr>) -> Plan {
 }
 
 /// The accesses of an `||`, if each of its sides is an equality with something.
-fn alternatives(expr: &Expr) -> Option<Vec<Access>> {
+fn alternatives(expr: &Expr, keys_max: usize) -> Option<Vec<Access>> {
     let Expr::Any(parts) = expr else { return None };
     if parts.len() > MAX_ALTERNATIVES {
         return None;
@@ -78,20 +89,22 @@ fn alternatives(expr: &Expr) -> Option<Vec<Access>> {
             Expr::All(parts) => parts.as_slice(),
             single => std::slice::from_ref(single),
         };
-        let (access, _) = best(conjuncts);
+        let (access, _) = best(conjuncts, keys_max);
         (!access.equal.is_empty()).then_some(access)
     });
-    accesses.collect()
+    let accesses: Vec<_> = accesses.collect::<Option<_>>()?;
+    (accesses.iter().map(Access::entries).sum::<usize>() <= keys_max).then_some(accesses)
 }
 
-/// The most selective access of some conjuncts, with the positions of those that it replaces.
-fn best(conjuncts: &[Expr]) -> (Access, Vec<usize>) {
+/// The most selective access of some conjuncts that takes at most `keys_max` entries in a group,
+/// with the positions of those that it replaces.
+fn best(conjuncts: &[Expr], keys_max: usize) -> (Access, Vec<usize>) {
     let mut candidates: Vec<_> = conjuncts
         .iter()
         .enumerate()
         .filter_map(|(position, conjunct)| {
             let (field, keys) = equal_keys(conjunct)?;
-            selective(field).then(|| (field.clone(), keys, position))
+            (selective(field) && keys.len() <= keys_max).then(|| (field.clone(), keys, position))
         })
         .collect();
     // Single values first: they can all join; of the lists only the shortest does.

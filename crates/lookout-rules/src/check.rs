@@ -4,9 +4,12 @@ mod constants;
 mod functions;
 mod membership;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use lookout_abi::{AbiType, I256};
 
-use crate::expr::{Const, Expr};
+use crate::expr::{Const, ConstSet, Expr};
 use crate::scope::{Entry, Field, Scope, suggestion};
 use crate::syntax::{ArithmeticOp, CompareOp, Fault, MAX_DEPTH, Node, NodeKind, Span, parse};
 use crate::types::Type;
@@ -62,13 +65,19 @@ pub(crate) fn name(source: &str, scope: &Scope) -> Result<(Field, Type), Fault> 
 
 fn lower(source: &str, scope: &Scope) -> Result<Typed, Fault> {
     let tree = parse(source)?;
-    Checker { source, scope, depth: 0 }.lower(&tree)
+    let labels = BTreeMap::new();
+    Checker { source, scope, depth: 0, patterns: 0, labels, labelled: 0 }.lower(&tree)
 }
 
 struct Checker<'a> {
     source: &'a str,
     scope: &'a Scope,
     depth: usize,
+    /// Text patterns so far.
+    patterns: usize,
+    /// The labels used so far, each kept once however often it is named, and their addresses.
+    labels: BTreeMap<String, Arc<ConstSet>>,
+    labelled: usize,
 }
 
 impl Checker<'_> {
@@ -374,6 +383,7 @@ fn to_int(typed: Typed) -> Result<Typed, Fault> {
 }
 
 pub(crate) use constants::key_for;
+pub use membership::MAX_LABELLED;
 pub(crate) use membership::{equal_keys, keyed};
 
 #[cfg(test)]

@@ -20,6 +20,10 @@ pub const MAX_CHANNELS: usize = 20;
 /// Most confirmations: a day and a half of Ethereum's blocks. What takes longer is no alert.
 pub const MAX_CONFIRMATIONS: u64 = 10_000;
 
+/// Longest name, signature or human-readable form of an event or function, in bytes: an event of 64
+/// arguments has about 2,000.
+pub const MAX_SIGNATURE_BYTES: usize = 4 << 10;
+
 /// A rule as its owner writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -142,6 +146,17 @@ impl RuleDocument {
         }
         if self.name.chars().any(char::is_control) {
             return wrong("the rule's name holds control characters; leave them out".to_owned());
+        }
+        let signature = match &self.watch {
+            WatchDocument::Event { event, .. } => event.len(),
+            WatchDocument::Transaction { function, .. } => function.as_ref().map_or(0, String::len),
+            WatchDocument::Transfer { .. } | WatchDocument::Balance { .. } => 0,
+        };
+        if signature > MAX_SIGNATURE_BYTES {
+            return wrong(format!(
+                "the event or function is named by {signature} bytes, the limit is \
+                 {MAX_SIGNATURE_BYTES}"
+            ));
         }
         if self.confirmations > MAX_CONFIRMATIONS {
             return wrong(format!(

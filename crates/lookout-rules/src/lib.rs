@@ -27,9 +27,10 @@ mod view;
 mod window;
 
 pub use backtest::{Backtest, BacktestReport, ChannelPace, Pace, Sample, Unanswered};
+pub use check::MAX_LABELLED;
 pub use document::{
-    DurationS, MAX_CHANNELS, MAX_CONFIRMATIONS, RuleDocument, RuleSource, WatchDocument,
-    WatchedAssetDocument, WindowDocument, builtin_abi,
+    DurationS, MAX_CHANNELS, MAX_CONFIRMATIONS, MAX_SIGNATURE_BYTES, RuleDocument, RuleSource,
+    WatchDocument, WatchedAssetDocument, WindowDocument, builtin_abi,
 };
 pub use error::{EvalError, Part, RuleError};
 pub use evaluate::{
@@ -45,8 +46,8 @@ pub use message::{
     MAX_MESSAGE_UNITS, MAX_TEMPLATE_BYTES, MAX_VALUE_CHARS, Message, Span, SpanKind, Template,
 };
 pub use rule::{
-    MAX_ADDRESSES, MAX_NAME_BYTES, MAX_WINDOW_S, Needs, Rule, RuleId, RuleSpec, Watch,
-    WatchedAsset, Window,
+    MAX_ADDRESSES, MAX_BALANCES, MAX_NAME_BYTES, MAX_WINDOW_S, Needs, Rule, RuleId, RuleSpec,
+    Watch, WatchedAsset, Window,
 };
 pub use scope::Labels;
 pub use syntax::{MAX_CONDITION_BYTES, MAX_DEPTH, MAX_LIST_ITEMS, MAX_NODES};

@@ -19,14 +19,28 @@ impl Rule {
     /// a token, and every token that the condition compares `token` with. Empty for every other
     /// kind of rule.
     pub fn reads(&self) -> Vec<(Address, Asset)> {
-        let accounts = self.groups.iter().filter(|group| group.kind == RecordKind::Balance);
-        let asks =
-            |access: &crate::access::Access| access.equal.iter().any(|(field, _)| *field == TOKEN);
-        let native = (!self.accesses.iter().all(asks)).then_some(Asset::Native);
+        let native = self.reads_native().then_some(Asset::Native);
         let tokens = self.tokens.iter().map(|token| Asset::Erc20(*token));
         let assets: Vec<Asset> = native.into_iter().chain(tokens).collect();
-        let accounts = accounts.filter_map(|group| group.address);
-        accounts.flat_map(|account| assets.iter().map(move |asset| (account, *asset))).collect()
+        self.accounts()
+            .flat_map(|account| assets.iter().map(move |asset| (account, *asset)))
+            .collect()
+    }
+
+    /// How many these are.
+    pub(crate) fn balances(&self) -> usize {
+        self.accounts().count() * (self.tokens.len() + usize::from(self.reads_native()))
+    }
+
+    fn accounts(&self) -> impl Iterator<Item = Address> {
+        let accounts = self.groups.iter().filter(|group| group.kind == RecordKind::Balance);
+        accounts.filter_map(|group| group.address)
+    }
+
+    fn reads_native(&self) -> bool {
+        let asks =
+            |access: &crate::access::Access| access.equal.iter().any(|(field, _)| *field == TOKEN);
+        !self.accesses.iter().all(asks)
     }
 }
 

@@ -19,6 +19,9 @@ use crate::view::{Subject, View};
 
 /// Most addresses that one rule names; more belong into a label.
 pub const MAX_ADDRESSES: usize = 1000;
+/// Most balances that one rule watches, accounts times assets: some seconds of an upstream's batches
+/// at every block.
+pub const MAX_BALANCES: usize = 2_000;
 /// Longest window: 31 days, a month's budget.
 pub const MAX_WINDOW_S: u64 = 31 * 86_400;
 /// Longest rule name, in bytes.
@@ -225,10 +228,10 @@ impl Rule {
             walk(expr, &mut |field| needs.add(field));
         }
         template.fields().for_each(|field| needs.add(field));
-        let Plan { accesses, residual } = plan(condition.as_ref());
+        let Plan { accesses, residual } = plan(condition.as_ref(), groups.len());
         let tokens = condition.as_ref().map(tokens_of).unwrap_or_default();
         let (id, version, name, notes) = (spec.id, spec.version, spec.name, scope.notes);
-        Ok(Self {
+        let rule = Self {
             id,
             version,
             name,
@@ -243,7 +246,14 @@ impl Rule {
             residual,
             window,
             template,
-        })
+        };
+        match rule.balances() {
+            balances if balances > MAX_BALANCES => Err(invalid(format!(
+                "the rule watches {balances} balances (accounts times assets), the limit is \
+                 {MAX_BALANCES}; name fewer accounts or tokens, or split the rule"
+            ))),
+            _ => Ok(rule),
+        }
     }
 
     /// Its id.

@@ -268,10 +268,15 @@ pub(crate) fn suggestion<'a>(wanted: &str, names: impl Iterator<Item = &'a str> 
     const SIMILAR: f64 = 0.75;
     /// Names listed when none is similar.
     const LISTED: usize = 16;
+    /// Longest name that is compared and offered, in bytes: the work grows with the product of the
+    /// lengths, and an ABI may hold names of any length.
+    const COMPARED: usize = 100;
     let short = |name: &'a str| name.strip_prefix("args.").unwrap_or(name);
+    let wanted: String = wanted.chars().take(COMPARED).collect();
+    let names = names.filter(|name| name.len() <= COMPARED);
     let nearest = names
         .clone()
-        .map(|name| (strsim::jaro_winkler(wanted, short(name)), short(name)))
+        .map(|name| (strsim::jaro_winkler(&wanted, short(name)), short(name)))
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
     match nearest {
         Some((score, name)) if score >= SIMILAR => format!("; did you mean `{name}`?"),

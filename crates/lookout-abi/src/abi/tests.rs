@@ -146,3 +146,15 @@ fn lines_are_an_abi_too() {
         assert!(error(no_abi).contains("not a JSON array"), "{no_abi}");
     }
 }
+
+#[test]
+fn long_names_are_not_compared_with_what_is_not_found() {
+    let long = "x".repeat(500_000);
+    let abi = format!("[\"event {long}()\", \"event Transfer()\"]");
+    let abi = Abi::parse(&abi).unwrap();
+    let error = abi.event("Tranfser").unwrap_err().to_string();
+    assert_eq!(error, "the ABI has no event `Tranfser`; the nearest are `Transfer()`");
+    let wrong = abi.event(&format!("{long}y")).unwrap_err().to_string();
+    assert!(wrong.len() < 300 && wrong.starts_with("the ABI has no event `xxx"), "{wrong}");
+    assert_eq!(abi.event(&long).unwrap().name.len(), long.len(), "what is there is found");
+}

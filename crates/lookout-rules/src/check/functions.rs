@@ -19,6 +19,9 @@ const MAX_DECIMALS: u64 = 77;
 const MAX_PATTERN_BYTES: usize = 1000;
 /// Size of a compiled text pattern; a rule set may hold many.
 const MAX_PATTERN_STATE_BYTES: usize = 256 << 10;
+/// Most text patterns of one text: each takes milliseconds to compile, whenever the rule is saved or
+/// read, and up to twice the size above.
+const MAX_PATTERNS: usize = 16;
 
 const FUNCTIONS: [&str; 12] = [
     "units",
@@ -232,6 +235,14 @@ impl Checker<'_> {
         }
         if text.len() > MAX_PATTERN_BYTES {
             let reason = format!("the pattern is longer than {MAX_PATTERN_BYTES} bytes");
+            return Err(Fault::new(pattern.span, reason));
+        }
+        self.patterns += 1;
+        if self.patterns > MAX_PATTERNS {
+            let reason = format!(
+                "this is pattern {}, the limit is {MAX_PATTERNS}; join them with `|`",
+                self.patterns
+            );
             return Err(Fault::new(pattern.span, reason));
         }
         let compiled = RegexBuilder::new(text)

@@ -9,6 +9,9 @@ use crate::scope::{Builtin, Field, suggestion};
 use crate::syntax::{CompareOp, Fault, MAX_LIST_ITEMS, Node, NodeKind, Span};
 use crate::types::Type;
 
+/// Most addresses in the labels that one rule uses: some megabytes for each of its versions.
+pub const MAX_LABELLED: usize = 100_000;
+
 impl Checker<'_> {
     pub(super) fn is_in(
         &mut self,
@@ -30,11 +33,9 @@ impl Checker<'_> {
                     };
                     constants.push(self.coerce(constant, &one, &item.ty, hashed.as_ref())?);
                 }
-                const_set(&item.ty, constants)
+                Arc::new(const_set(&item.ty, constants))
             }
-            NodeKind::Index { of, index } if is_labels(of) => {
-                ConstSet::Keys(self.label(&item, index)?)
-            }
+            NodeKind::Index { of, index } if is_labels(of) => self.label(&item, index)?,
             _ => {
                 let list = self.lower(list)?;
                 let Type::List(of) = &list.ty else {
@@ -53,10 +54,10 @@ impl Checker<'_> {
                 return typed(Expr::InList { item, list });
             }
         };
-        typed(Expr::InSet { item: Box::new(item.expr), set: Arc::new(set) })
+        typed(Expr::InSet { item: Box::new(item.expr), set })
     }
 
-    fn label(&self, item: &Typed, index: &Node) -> Result<Vec<Key>, Fault> {
+    fn label(&mut self, item: &Typed, index: &Node) -> Result<Arc<ConstSet>, Fault> {
         let NodeKind::Text(name) = &index.kind else {
             return Err(Fault::new(
                 index.span,
@@ -75,7 +76,21 @@ impl Checker<'_> {
             let reason = format!("the label holds more than {MAX_LIST_ITEMS} addresses; split it");
             return Err(Fault::new(index.span, reason));
         }
-        Ok(sorted(addresses.iter().map(address_key).collect()))
+        if let Some(known) = self.labels.get(name) {
+            return Ok(Arc::clone(known));
+        }
+        self.labelled += addresses.len();
+        if self.labelled > MAX_LABELLED {
+            let reason = format!(
+                "the labels up to this one hold more than {MAX_LABELLED} addresses, the limit of a \
+                 rule; use fewer"
+            );
+            return Err(Fault::new(index.span, reason));
+        }
+        let keys = sorted(addresses.iter().map(address_key).collect());
+        let set = Arc::new(ConstSet::Keys(keys));
+        self.labels.insert(name.clone(), Arc::clone(&set));
+        Ok(set)
     }
 }
 
@@ -111,6 +126,10 @@ pub(super) fn any(parts: Vec<Expr>) -> Expr {
             return Expr::Any(parts);
         }
         keys.extend(some);
+        // The same label may be named hundreds of times.
+        if keys.len() > 2 * MAX_LABELLED {
+            keys = sorted(keys);
+        }
     }
     match field {
         Some(field) => Expr::InSet {

@@ -321,3 +321,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn patterns_of_one_rule_are_few() {
+    let patterns = |count: usize| vec!["text.matches(\"a{1,9}b\")"; count].join(" || ");
+    assert_eq!(error("Said", &patterns(16)), "no error");
+    let found = error("Said", &patterns(17));
+    assert!(found.ends_with("this is pattern 17, the limit is 16; join them with `|`"), "{found}");
+}
+
+#[test]
+fn long_names_are_not_compared_with_what_is_not_found() {
+    let long = "x".repeat(1 << 20);
+    let abi = format!("[\"event Long(uint256 {long}y, uint256 known)\"]");
+    let abi = std::sync::Arc::new(lookout_abi::Abi::parse(&abi).unwrap());
+    let watch = crate::Watch::Event { abi, event: "Long".to_owned(), addresses: Vec::new() };
+    let names = Rule::compile(spec(watch.clone(), "knowm > 1"), &labels()).unwrap_err().to_string();
+    assert!(names.ends_with("did you mean `known`?"), "{names}");
+    let wrong = format!("{} > 1", &long[..60_000]);
+    let long = Rule::compile(spec(watch, &wrong), &labels()).unwrap_err().to_string();
+    assert!(long.contains("; there are ") && !long.ends_with('y'), "{long}");
+}

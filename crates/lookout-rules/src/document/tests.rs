@@ -215,3 +215,11 @@ proptest! {
         document.label_names();
     }
 }
+
+#[test]
+fn a_signature_has_a_longest_length() {
+    let long = "x".repeat(MAX_SIGNATURE_BYTES + 1);
+    let reason = "is named by 4097 bytes, the limit is 4096";
+    refused(with(&[("/watch/event", json!(long))]), reason);
+    refused(with(&[("/watch", json!({"kind": "transaction", "function": long}))]), reason);
+}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::evaluate::tests::{compile, event, spec};
-use crate::{RuleSpec, expr::uint_key};
+use crate::evaluate::tests::{ABI, compile, event, frame, spec, transfer_log, word};
+use crate::{Labels, RuleSpec, Watch, expr::uint_key};
 
 fn key(value: u16) -> Key {
     uint_key(&ruint::aliases::U256::from(value))
@@ -84,4 +84,61 @@ fn a_changed_clone_leaves_the_original_alone() {
         next.remove(RuleId(id));
     }
     assert!(next.is_drained() && next.is_empty() && !rules.is_drained());
+}
+
+#[test]
+fn one_rule_takes_a_bounded_part_of_the_index() {
+    let addresses: Vec<_> = (0..1_000).map(numbered).collect();
+    let crowd: Arc<[Address]> = (0..10_000).map(numbered).collect();
+    let labels = Labels::from([("crowd".to_owned(), crowd)]);
+    for (watched, condition, entries) in [
+        (1, "from in labels[\"crowd\"]", 10_000),
+        (2, "from in labels[\"crowd\"]", 20_000),
+        // Longer, the list is looked up for each record of the contracts.
+        (3, "from in labels[\"crowd\"]", 3),
+        (1_000, "from in labels[\"crowd\"] && value > 1", 1_000),
+        (1_000, "from in labels[\"crowd\"] && value == 1", 1_000),
+        (1_000, "from in labels[\"crowd\"] || value == 1", 1_000),
+        (1, "from in labels[\"crowd\"] || to in labels[\"crowd\"]", 20_000),
+        (1, "from in labels[\"crowd\"] || to in labels[\"crowd\"] || value == 1", 1),
+    ] {
+        let watch = Watch::Event {
+            abi: ABI.clone(),
+            event: "Transfer".to_owned(),
+            addresses: addresses[..watched].to_vec(),
+        };
+        let rule = Arc::new(Rule::compile(spec(watch, condition), &labels).unwrap());
+        let mut rules = RuleSet::new();
+        rules.insert(rule);
+        assert_eq!(rules.nodes.len(), entries, "{watched} contracts, {condition}");
+        let log = |from: u64, value: u64| lookout_types::Log {
+            address: numbered(0),
+            topics: vec![
+                ABI.event("Transfer").unwrap().topic0,
+                lookout_types::Hash(crate::expr::address_key(&numbered(from))),
+                word(1 << 40),
+            ],
+            ..transfer_log(1, 2, ruint::aliases::U256::from(value))
+        };
+        let found = |from, value| {
+            crate::evaluate(&rules, &frame(vec![log(from, value)]), &[]).matches.len()
+        };
+        assert_eq!(
+            (found(9_999, 7), found(1, 1)),
+            match condition {
+                _ if condition.contains("value > 1") => (1, 0),
+                _ if condition.contains("&& value == 1") => (0, 1),
+                _ => (1, 1),
+            }
+        );
+        assert_eq!(found(10_000, 7), 0, "{condition}");
+        rules.remove(RuleId(1));
+        assert!(rules.is_drained());
+    }
+}
+
+fn numbered(number: u64) -> Address {
+    let mut address = Address::default();
+    address.0[12..].copy_from_slice(&(number + 1).to_be_bytes());
+    address
 }

@@ -130,3 +130,63 @@ fn ids_print_as_uuids() {
         Arc::new(Rule::compile(spec(event("Transfer"), ""), &labels()).unwrap());
     assert_eq!((shared.id(), shared.version(), shared.window_s()), (RuleId(1), 1, None));
 }
+
+#[test]
+fn a_balance_rule_reads_a_bounded_number_of_balances() {
+    let accounts = |count: u16| Watch::Balance {
+        addresses: (0..count).map(|number| numbered(u32::from(number))).collect(),
+    };
+    let tokens: Arc<[Address]> = (0..2_001).map(|number| numbered(1 << 20 | number)).collect();
+    let labels = Labels::from([
+        ("all".to_owned(), tokens.clone()),
+        ("most".to_owned(), tokens[..2_000].into()),
+        ("three".to_owned(), tokens[..3].into()),
+    ]);
+    for (count, condition, expected) in [
+        (1_000, "balance < 5", None),
+        (1, "token in labels[\"most\"]", None),
+        (1, "token in labels[\"all\"]", Some(2_001)),
+        (500, "token in labels[\"three\"] || balance == 0", None),
+        (501, "token in labels[\"three\"] || balance == 0", Some(2_004)),
+        (1_000, "token in labels[\"all\"]", Some(2_002_000)),
+    ] {
+        let error = Rule::compile(spec(accounts(count), condition), &labels).err();
+        let error = error.map(|error| error.to_string());
+        let expected = expected.map(|balances| {
+            format!(
+                "the rule watches {balances} balances (accounts times assets), the limit is 2000; \
+                 name fewer accounts or tokens, or split the rule"
+            )
+        });
+        assert_eq!(error, expected, "{condition}");
+    }
+}
+
+#[test]
+fn a_label_is_kept_once_however_often_it_is_named_and_all_of_them_are_bounded() {
+    let big = |from: u32| -> Arc<[Address]> { (from..from + 10_000).map(numbered).collect() };
+    let labels: Labels = (0..11).map(|of: u32| (format!("l{of}"), big(of * 10_000))).collect();
+    let often = vec!["from in labels[\"l0\"]"; 400].join(" && ");
+    let rule = Rule::compile(spec(event("Transfer"), &often), &labels).unwrap();
+    let Some(Expr::All(parts)) = &rule.condition else { panic!("{:?}", rule.condition) };
+    let sets = parts.iter().map(|part| match part {
+        Expr::InSet { set, .. } => Arc::as_ptr(set),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(sets.collect::<std::collections::BTreeSet<_>>().len(), 1);
+    let either = often.replace("&&", "||");
+    Rule::compile(spec(event("Transfer"), &either), &labels).unwrap();
+    let joined = |count| {
+        let parts: Vec<_> = (0..count).map(|of| format!("from in labels[\"l{of}\"]")).collect();
+        Rule::compile(spec(event("Transfer"), &parts.join(" || ")), &labels)
+    };
+    joined(10).unwrap();
+    let error = joined(11).unwrap_err().to_string();
+    assert!(error.contains("hold more than 100000 addresses, the limit of a rule"), "{error}");
+}
+
+fn numbered(number: u32) -> Address {
+    let mut address = Address::default();
+    address.0[16..].copy_from_slice(&(number + 1).to_be_bytes());
+    address
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lookout_rules::{Rule, RuleDocument, RuleError, RuleId, RuleSource, builtin_abi};
+use lookout_rules::{MAX_LABELLED, Rule, RuleDocument, RuleError, RuleId, RuleSource, builtin_abi};
 use lookout_types::{Address, ChainId};
 use serde::Serialize;
 use sqlx::{AnyConnection, Row};
@@ -38,10 +38,16 @@ impl Store {
             None => None,
             Some(name) => Some(abi(connection, tenant, name).await?),
         };
-        let mut labels = BTreeMap::new();
+        let (mut labels, mut labelled) = (BTreeMap::new(), 0);
         for name in document.label_names() {
             // One that is not there is left out: the compiler says where it is used.
             if let Some(addresses) = label(connection, tenant, &name).await? {
+                labelled += addresses.len();
+                if labelled > MAX_LABELLED {
+                    return Err(StoreError::Rule(RuleError::Invalid(format!(
+                        "the labels of the rule hold more than {MAX_LABELLED} addresses; use fewer"
+                    ))));
+                }
                 labels.insert(name, addresses);
             }
         }

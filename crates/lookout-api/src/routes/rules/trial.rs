@@ -229,7 +229,8 @@ async fn over(
     let time = state.live().config.request_timeout;
     let confirmations = source.document.confirmations;
     let matches = usize::try_from(sizes.matches).unwrap_or(usize::MAX);
-    let backtest = Backtest::new(Arc::new(rule), chain.id(), range.clone(), confirmations, matches);
-    let ran = run::run(warehouse, chain.id(), backtest, time).await?;
+    let (id, over) = (chain.id(), range.clone());
+    let backtest = move || Backtest::new(Arc::new(rule), id, over, confirmations, matches);
+    let ran = run::run(warehouse, id, backtest, time).await?;
     BacktestAnswer::of(chain, held, range, ran)
 }

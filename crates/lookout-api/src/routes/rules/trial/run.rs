@@ -23,10 +23,11 @@ pub(super) struct Ran {
 }
 
 /// Runs for three quarters of a request's time at most, so that what was found by then is answered.
+/// Indexing a rule takes a while, so `backtest` is made at its turn, off the async workers too.
 pub(super) async fn run(
     warehouse: &dyn Warehouse,
     chain: ChainId,
-    mut backtest: Backtest,
+    backtest: impl FnOnce() -> Backtest + Send + 'static,
     request_time: Duration,
 ) -> Result<Ran, ApiError> {
     let started = Instant::now();
@@ -35,6 +36,8 @@ pub(super) async fn run(
         let detail = format!("{TRIALS_AT_ONCE} trials are running, the most at once; try again");
         return Err(ApiError::new(Code::Unavailable, detail));
     };
+    let made = tokio::task::spawn_blocking(backtest);
+    let mut backtest = made.await.map_err(ApiError::internal)?;
     let mut after = None;
     let mut complete = true;
     loop {
