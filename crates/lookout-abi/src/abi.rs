@@ -48,12 +48,25 @@ impl Abi {
         if text.len() > MAX_ABI_BYTES {
             return Err(AbiError::TooLarge { found: text.len(), limit: MAX_ABI_BYTES });
         }
-        if let Some(entries) = lines(text) {
-            return Self::from_json(Json::Array(entries));
-        }
-        let json: Json = serde_json::from_str(text)
-            .map_err(|error| AbiError::NotAnAbi { reason: error.to_string() })?;
-        Self::from_json(json)
+        Self::from_json(read(text)?)
+    }
+
+    /// The text of an ABI with nothing but the entry of one event, by its name or signature in `text`.
+    ///
+    /// # Errors
+    /// As [`Abi::parse`] and [`Abi::event`].
+    pub fn event_alone(text: &str, asked: &str) -> Result<String, AbiError> {
+        let event = Self::parse(text)?.event(asked)?.clone();
+        alone(text, |abi| abi.events.first() == Some(&event))
+    }
+
+    /// The same with one function.
+    ///
+    /// # Errors
+    /// As [`Abi::parse`] and [`Abi::function`].
+    pub fn function_alone(text: &str, asked: &str) -> Result<String, AbiError> {
+        let function = Self::parse(text)?.function(asked)?.clone();
+        alone(text, |abi| abi.functions.first() == Some(&function))
     }
 
     /// As [`Abi::parse`], from JSON that was parsed already.
@@ -61,15 +74,7 @@ impl Abi {
     /// # Errors
     /// [`AbiError`] says which entry is wrong and why.
     pub fn from_json(json: Json) -> Result<Self, AbiError> {
-        let entries = match json {
-            Json::Array(entries) => entries,
-            Json::Object(mut object) => match object.remove("abi") {
-                Some(Json::Array(entries)) => entries,
-                Some(_) => return Err(not_an_abi("its `abi` member is not an array")),
-                None => return Err(not_an_abi("the object has no `abi` member")),
-            },
-            _ => return Err(not_an_abi("it is neither array nor object")),
-        };
+        let entries = entries(json)?;
         if entries.len() > MAX_ENTRIES {
             return Err(AbiError::TooMany { found: entries.len(), limit: MAX_ENTRIES });
         }
@@ -260,6 +265,37 @@ fn free_name(name: &str, index: usize, taken: impl Fn(&str) -> bool) -> String {
         free = format!("{free}_{index}");
     }
     free
+}
+
+fn read(text: &str) -> Result<Json, AbiError> {
+    match lines(text) {
+        Some(entries) => Ok(Json::Array(entries)),
+        None => serde_json::from_str(text)
+            .map_err(|error| AbiError::NotAnAbi { reason: error.to_string() }),
+    }
+}
+
+fn entries(json: Json) -> Result<Vec<Json>, AbiError> {
+    match json {
+        Json::Array(entries) => Ok(entries),
+        Json::Object(mut object) => match object.remove("abi") {
+            Some(Json::Array(entries)) => Ok(entries),
+            Some(_) => Err(not_an_abi("its `abi` member is not an array")),
+            None => Err(not_an_abi("the object has no `abi` member")),
+        },
+        _ => Err(not_an_abi("it is neither array nor object")),
+    }
+}
+
+/// The first entry that makes the ABI wanted, as the text of an ABI of its own.
+fn alone(text: &str, wanted: impl Fn(&Abi) -> bool) -> Result<String, AbiError> {
+    for entry in entries(read(text)?)? {
+        let one = Json::Array(vec![entry]);
+        if wanted(&Abi::from_json(one.clone())?) {
+            return Ok(one.to_string());
+        }
+    }
+    Err(not_an_abi("an entry of it is not the same alone"))
 }
 
 /// The entries of an ABI that is written in lines; `None` when its first line is none.

@@ -148,6 +148,34 @@ fn lines_are_an_abi_too() {
 }
 
 #[test]
+fn one_entry_stands_alone() {
+    let json = r#"{"abi": [
+        {"type":"constructor","inputs":[]},
+        {"type":"event","name":"Moved","inputs":[{"name":"a","type":"uint256","indexed":true}]},
+        {"type":"event","name":"Moved","inputs":[{"name":"a","type":"address","indexed":true}]},
+        {"type":"function","name":"move","inputs":[{"name":"to","type":"address"}],"outputs":[]}
+    ]}"#;
+    let lines = "event Sent(uint256 value)\nfunction send(uint256 value)\nerror Bad()";
+    for (text, event, function) in
+        [(json, "Moved(address)", "move"), (lines, "Sent", "send(uint256)")]
+    {
+        let whole = Abi::parse(text).unwrap();
+        let alone = Abi::parse(&Abi::event_alone(text, event).unwrap()).unwrap();
+        assert_eq!((alone.events().len(), alone.functions().len()), (1, 0));
+        assert_eq!(alone.event(event).unwrap(), whole.event(event).unwrap());
+        let alone = Abi::parse(&Abi::function_alone(text, function).unwrap()).unwrap();
+        assert_eq!((alone.events().len(), alone.functions().len()), (0, 1));
+        assert_eq!(alone.function(function).unwrap(), whole.function(function).unwrap());
+    }
+    for (text, event) in [(json, "Moved"), (json, "Gone"), ("{}", "Moved")] {
+        assert_eq!(
+            Abi::event_alone(text, event).unwrap_err(),
+            Abi::parse(text).and_then(|abi| abi.event(event).cloned()).unwrap_err()
+        );
+    }
+}
+
+#[test]
 fn long_names_are_not_compared_with_what_is_not_found() {
     let long = "x".repeat(500_000);
     let abi = format!("[\"event {long}()\", \"event Transfer()\"]");

@@ -66,6 +66,20 @@ impl RuleSource {
         Rule::compile(spec, &labels.collect())
     }
 
+    /// The same with no more of its ABI than it uses. One that does not have what the document names
+    /// stays as it is: compiling it says what is there.
+    #[must_use]
+    pub fn narrowed(self) -> Self {
+        let used = match (&self.abi, &self.document.watch) {
+            (Some(abi), WatchDocument::Event { event, .. }) => Abi::event_alone(abi, event).ok(),
+            (Some(abi), WatchDocument::Transaction { function: Some(function), .. }) => {
+                Abi::function_alone(abi, function).ok()
+            }
+            _ => None,
+        };
+        Self { abi: used.or(self.abi), ..self }
+    }
+
     /// The records that it watches, its ABI parsed.
     ///
     /// # Errors

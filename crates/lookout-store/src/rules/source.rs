@@ -51,7 +51,8 @@ impl Store {
                 labels.insert(name, addresses);
             }
         }
-        Ok(RuleSource { chain, document: document.clone(), abi, labels })
+        // A version keeps what it uses: an ABI has up to a megabyte, and there may be many versions.
+        Ok(RuleSource { chain, document: document.clone(), abi, labels }.narrowed())
     }
 }
 

@@ -102,8 +102,9 @@ pub(super) async fn watched_source(
     .map_err(&failed)?;
     let Some(row) = row else { return Ok(None) };
     let text: String = row.try_get("source").map_err(failed)?;
-    let source = serde_json::from_str(&text).map_err(|error| {
+    let source: RuleSource = serde_json::from_str(&text).map_err(|error| {
         StoreError::Corrupt(format!("source of version {version} of rule `{rule}`: {error}"))
-    });
-    source.map(Some)
+    })?;
+    // Some of before have the whole ABI.
+    Ok(Some(source.narrowed()))
 }

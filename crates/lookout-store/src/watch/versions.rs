@@ -7,8 +7,10 @@ use sqlx::{AnyConnection, Row};
 use super::{to_count, to_number};
 use crate::{Store, StoreError};
 
-/// Versions read at once: a rule's source has kilobytes.
+/// Versions read at once: most have a source of some kilobytes.
 const VERSIONS_PAGE: i64 = 500;
+/// Characters of sources read at once, about: with its labels one may have megabytes.
+const CHARACTERS_PAGE: i64 = 16 << 20;
 
 const READING: &str = "reading the rules to watch";
 const TAKING_UP: &str = "taking up rules";
@@ -110,10 +112,14 @@ impl Store {
     ) -> Result<Vec<RuleVersion>, StoreError> {
         let rows = sqlx::query(
             "SELECT tenant_id, rule_id, version, source, from_height, until_height, retired, \
+             revision FROM (SELECT p.*, SUM(LENGTH(source)) OVER \
+             (ORDER BY revision, rule_id, version) - LENGTH(source) AS before FROM \
+             (SELECT tenant_id, rule_id, version, source, from_height, until_height, retired, \
              revision FROM rule_versions WHERE chain_id = $1 AND revision >= $2 \
              AND (revision > $2 OR rule_id > $3 OR (rule_id = $3 AND version > $4)) \
              AND (until_height IS NULL OR until_height > $5) \
-             ORDER BY revision, rule_id, version LIMIT $6",
+             ORDER BY revision, rule_id, version LIMIT $6) AS p) AS q WHERE q.before < $7 \
+             ORDER BY revision, rule_id, version",
         )
         .bind(to_number(chain.0)?)
         .bind(after.revision)
@@ -121,6 +127,7 @@ impl Store {
         .bind(after.version)
         .bind(final_height.map_or(Ok(-1), |height| to_number(height.saturating_add(1)))?)
         .bind(VERSIONS_PAGE)
+        .bind(CHARACTERS_PAGE)
         .fetch_all(self.pool())
         .await
         .map_err(StoreError::database(READING))?;
