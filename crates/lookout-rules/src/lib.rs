@@ -16,6 +16,7 @@ mod evaluate;
 mod expr;
 mod import;
 mod index;
+mod kept;
 mod matcher;
 mod message;
 mod reads;
@@ -41,13 +42,15 @@ pub use import::{
     Effect, Finding, ImportedChannel, ImportedRule, OzFiles, OzFolder, OzImport, import_oz,
 };
 pub use index::RuleSet;
+pub use kept::{Kept, NotKept};
 pub use matcher::{Matcher, Reading, Stepped};
 pub use message::{
     MAX_MESSAGE_UNITS, MAX_TEMPLATE_BYTES, MAX_VALUE_CHARS, Message, Span, SpanKind, Template,
 };
+pub use reads::MAX_BALANCES;
 pub use rule::{
-    MAX_ADDRESSES, MAX_BALANCES, MAX_NAME_BYTES, MAX_WINDOW_S, Needs, Rule, RuleId, RuleSpec,
-    Watch, WatchedAsset, Window,
+    MAX_ADDRESSES, MAX_NAME_BYTES, MAX_WINDOW_S, Needs, Rule, RuleId, RuleSpec, Watch,
+    WatchedAsset, Window,
 };
 pub use scope::Labels;
 pub use syntax::{MAX_CONDITION_BYTES, MAX_DEPTH, MAX_LIST_ITEMS, MAX_NODES};

@@ -253,13 +253,18 @@ impl Matcher {
         self.windows.prune_by(final_height, |key| {
             versions.get(&key).map(|watched| watched.rule.window_s().unwrap_or_default())
         });
+        let kept = self.edges.split_off(&final_height.saturating_add(2));
+        let edges = std::mem::replace(&mut self.edges, kept);
         if dropped || self.windows.depth() < remembered {
             self.forget(final_height);
+        }
+        // Below an edge that is dropped, the index would hold versions of above.
+        if let Some(below) = edges.keys().next_back().and_then(|height| height.checked_sub(1)) {
+            self.forget(below);
         }
         if !self.versions.values().any(|watched| watched.rule.window_s().is_some()) {
             self.windows = WindowState::new(self.chain);
         }
-        self.edges = self.edges.split_off(&final_height.saturating_add(2));
         if let (true, Some(at)) = (dropped, self.at) {
             let known = |rule: &&Arc<Rule>| self.rule(rule.id(), rule.version()).is_some();
             let gone = self.active.iter().filter(|rule| !known(rule)).map(|rule| rule.id());
@@ -275,16 +280,22 @@ impl Matcher {
         self.forgotten = self.forgotten.max(Some(height));
     }
 
-    /// The windows as bytes, for a consumer to keep with its cursor; empty while there are none.
-    /// The rules are not among them.
+    /// The windows as bytes; empty while there are none. The rules are not among them.
     pub fn snapshot(&self) -> Vec<u8> {
-        if !self.has_windows() {
-            return Vec::new();
-        }
-        let mut bytes = vec![SNAPSHOT_VERSION, u8::from(self.forgotten.is_some())];
-        bytes.extend(self.forgotten.unwrap_or_default().to_le_bytes());
-        bytes.extend(self.windows.to_bytes());
+        let mut bytes = Vec::new();
+        self.snapshot_parts(&mut |_, part| bytes.extend(part));
         bytes
+    }
+
+    /// The same in parts with names, for a consumer to keep with its cursor: joined in the order of
+    /// their names they are the snapshot. From one to the next most parts stay as they are.
+    pub fn snapshot_parts(&self, keep: &mut dyn FnMut(String, Vec<u8>)) {
+        if !self.has_windows() {
+            return;
+        }
+        let mut head = vec![SNAPSHOT_VERSION, u8::from(self.forgotten.is_some())];
+        head.extend(self.forgotten.unwrap_or_default().to_le_bytes());
+        self.windows.to_parts(head, keep);
     }
 
     /// Restores the windows of [`Matcher::snapshot`]; the rules are inserted apart.

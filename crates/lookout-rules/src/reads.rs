@@ -2,10 +2,15 @@
 
 use lookout_types::{Address, Asset};
 
+use crate::error::RuleError;
 use crate::expr::{Const, ConstSet, Expr};
 use crate::index::RecordKind;
 use crate::rule::Rule;
 use crate::scope::{Builtin, Field};
+
+/// Most balances that one rule watches, accounts times assets: some seconds of an upstream's batches
+/// at every block.
+pub const MAX_BALANCES: usize = 2_000;
 
 const TOKEN: Field = Field::Builtin(Builtin::Token);
 
@@ -27,9 +32,16 @@ impl Rule {
             .collect()
     }
 
-    /// How many these are.
-    pub(crate) fn balances(&self) -> usize {
-        self.accounts().count() * (self.tokens.len() + usize::from(self.reads_native()))
+    /// Refuses a rule that watches too many.
+    pub(crate) fn with_bounded_reads(self) -> Result<Self, RuleError> {
+        let assets = self.tokens.len() + usize::from(self.reads_native());
+        match self.accounts().count() * assets {
+            balances if balances > MAX_BALANCES => Err(RuleError::Invalid(format!(
+                "the rule watches {balances} balances (accounts times assets), the limit is \
+                 {MAX_BALANCES}; name fewer accounts or tokens, or split the rule"
+            ))),
+            _ => Ok(self),
+        }
     }
 
     fn accounts(&self) -> impl Iterator<Item = Address> {

@@ -19,9 +19,6 @@ use crate::view::{Subject, View};
 
 /// Most addresses that one rule names; more belong into a label.
 pub const MAX_ADDRESSES: usize = 1000;
-/// Most balances that one rule watches, accounts times assets: some seconds of an upstream's batches
-/// at every block.
-pub const MAX_BALANCES: usize = 2_000;
 /// Longest window: 31 days, a month's budget.
 pub const MAX_WINDOW_S: u64 = 31 * 86_400;
 /// Longest rule name, in bytes.
@@ -247,13 +244,7 @@ impl Rule {
             window,
             template,
         };
-        match rule.balances() {
-            balances if balances > MAX_BALANCES => Err(invalid(format!(
-                "the rule watches {balances} balances (accounts times assets), the limit is \
-                 {MAX_BALANCES}; name fewer accounts or tokens, or split the rule"
-            ))),
-            _ => Ok(rule),
-        }
+        rule.with_bounded_reads()
     }
 
     /// Its id.

@@ -16,6 +16,8 @@ macro_rules! migrations {
             7 "0007_" "follows",
             8 "0008_" "channel_waits",
             9 "0009_" "fresh_readings",
+            10 "0010_" "rules_base",
+            11 "0011_" "window_parts",
         )
     };
     ($engine:literal: $($version:literal $number:literal $name:literal,)*) => {

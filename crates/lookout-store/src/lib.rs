@@ -92,7 +92,7 @@ pub use tenants::{TENANT_DEFAULT, TenantInfo};
 #[cfg(any(test, feature = "testing"))]
 pub use testing::{TestAlert, TestDelivery};
 pub use watch::{
-    AlertKey, FreshReadings, NewAlert, NewRuleFailure, ReadBalance, RuleVersion, TakenReadings,
-    TakenUp, VersionsAfter, WATCHED_BLOCKS, WatchChanges, WatchCommit, WatchCommitted, WatchState,
-    WatchStep, WatchedBlock, WindowSnapshot, alert_id,
+    AlertKey, FreshReadings, KeptWindows, NewAlert, NewRuleFailure, ReadBalance, RuleVersion,
+    TakenReadings, TakenUp, VersionsAfter, WATCHED_BLOCKS, WatchChanges, WatchCommit,
+    WatchCommitted, WatchState, WatchStep, WatchedBlock, WindowSnapshot, alert_id,
 };

@@ -7,6 +7,7 @@
 mod read;
 mod source;
 mod versions;
+mod windows;
 
 use lookout_rules::{RuleDocument, RuleError, RuleSource};
 use lookout_types::{ChainId, UnixMillis};
@@ -109,6 +110,7 @@ impl Store {
         let detail = json!({ "name": document.name, "chain": document.chain, "version": 1 });
         let row = NewAudit { tenant, actor, action: "rule.create", target: &id, detail: &detail };
         self.insert_audit(&mut tx, row, now).await?;
+        windows::check(&mut tx, tenant, &id).await?;
         self.end(tx, tenant, &id).await
     }
 
@@ -157,6 +159,7 @@ impl Store {
         let detail = json!({ "name": document.name, "chain": document.chain, "version": version });
         let row = NewAudit { tenant, actor, action: "rule.update", target: id, detail: &detail };
         self.insert_audit(&mut tx, row, now).await?;
+        windows::check(&mut tx, tenant, id).await?;
         self.end(tx, tenant, id).await
     }
 
@@ -256,6 +259,7 @@ impl Store {
         let (action, detail) = (change.action(), json!({ "version": version }));
         let row = NewAudit { tenant, actor, action, target: id, detail: &detail };
         self.insert_audit(&mut tx, row, now).await?;
+        windows::check(&mut tx, tenant, id).await?;
         self.end(tx, tenant, id).await
     }
 
@@ -388,7 +392,7 @@ async fn update_rule(
     sqlx::query(
         "UPDATE rules SET name = $1, chain_id = $2, document = $3, version = $4, channels = $5, \
          confirmations = $6, notes = $7, needs_transactions = $8, needs_receipts = $9, \
-         updated_at = $10 WHERE tenant_id = $11 AND id = $12",
+         updated_at = $10, window_s = $13 WHERE tenant_id = $11 AND id = $12",
     )
     .bind(document.name.clone())
     .bind(chain_column(source.chain)?)
@@ -402,6 +406,7 @@ async fn update_rule(
     .bind(now)
     .bind(tenant.to_owned())
     .bind(id.to_owned())
+    .bind(windows::length_s(document))
     .execute(connection)
     .await
     .map_err(StoreError::database(CHANGING))?;

@@ -90,6 +90,7 @@ mod purge;
 mod shared_time;
 mod telegram;
 mod watch;
+mod windows;
 
 suite!(
     memory,

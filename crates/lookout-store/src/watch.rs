@@ -12,6 +12,7 @@ mod routes;
 mod rows;
 mod steps;
 mod versions;
+mod windows;
 
 use lookout_types::{BlockRef, ChainId, Cursor, Hash, Height, UnixSeconds};
 use sqlx::Row;
@@ -37,6 +38,8 @@ const READING: &str = "reading where the rules stand";
 pub struct WatchState {
     /// The last frame whose effects are committed.
     pub cursor: Cursor,
+    /// The lowest block of the chain that the cursor's head ends; `None` while there is no head.
+    pub base: Option<Height>,
     /// The windows as they were after a frame, not later than the cursor's.
     pub snapshot: Option<WindowSnapshot>,
     /// While it is rebuilt after a reset: the sequence of the cursor that it had. A commit must end
@@ -44,13 +47,24 @@ pub struct WatchState {
     pub rebuilding: Option<u64>,
 }
 
-/// Windows of rules as bytes.
+/// Windows of rules as bytes, in parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowSnapshot {
     /// The frame after which they were like this.
     pub cursor: Cursor,
-    /// Empty where no rule had a window.
-    pub state: Vec<u8>,
+    /// The lowest block of the chain at that frame.
+    pub base: Option<Height>,
+    /// Parts with their names, in the order of these; none where no rule had a window.
+    pub parts: Vec<(String, Vec<u8>)>,
+}
+
+/// What changed of the windows since they were kept last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeptWindows {
+    /// Parts that are new or differ.
+    pub changed: Vec<(String, Vec<u8>)>,
+    /// Names of parts that are gone.
+    pub gone: Vec<String>,
 }
 
 /// What a batch of frames comes to.
@@ -60,10 +74,12 @@ pub struct WatchCommit {
     pub after: u64,
     /// Where it leads, with the chain.
     pub cursor: Cursor,
+    /// The lowest block of the chain there; it counts only where there are steps.
+    pub base: Option<Height>,
     /// What happened, in order.
     pub steps: Vec<WatchStep>,
-    /// The windows after the last frame, when they are to be kept.
-    pub windows: Option<Vec<u8>>,
+    /// What changed of the windows up to the last frame, when they are to be kept.
+    pub windows: Option<KeptWindows>,
     /// Versions of rules that begin or end to watch.
     pub taken_up: Vec<TakenUp>,
     /// Records without an answer.
@@ -174,8 +190,9 @@ impl Store {
     pub async fn watch_state(&self, chain: ChainId) -> Result<WatchState, StoreError> {
         let failed = StoreError::database(READING);
         let row = sqlx::query(
-            "SELECT c.sequence, c.head_height, c.head_hash, c.rebuild_sequence, s.state, \
-             s.sequence AS windows_at, s.head_height AS windows_height, s.head_hash AS windows_hash \
+            "SELECT c.sequence, c.head_height, c.head_hash, c.base_height, c.rebuild_sequence, \
+             s.sequence AS windows_at, s.head_height AS windows_height, \
+             s.head_hash AS windows_hash, s.base_height AS windows_base \
              FROM consumers c LEFT JOIN window_snapshots s ON s.chain_id = c.chain_id \
              WHERE c.name = $1 AND c.chain_id = $2",
         )
@@ -186,25 +203,27 @@ impl Store {
         .map_err(&failed)?;
         let Some(row) = row else {
             let cursor = Cursor { chain, sequence: 0, head: None };
-            return Ok(WatchState { cursor, snapshot: None, rebuilding: None });
+            return Ok(WatchState { cursor, base: None, snapshot: None, rebuilding: None });
         };
+        let height = |column: &str| -> Result<Option<Height>, StoreError> {
+            let height: Option<i64> = row.try_get(column).map_err(&failed)?;
+            height.map(to_count).transpose()
+        };
+        let base = height("base_height")?;
         let sequence = to_count(row.try_get("sequence").map_err(&failed)?)?;
         let cursor = Cursor { chain, sequence, head: head_of(&row, "head_height", "head_hash")? };
         let windows_at: Option<i64> = row.try_get("windows_at").map_err(&failed)?;
         let snapshot = match windows_at {
             None => None,
             Some(at) => {
-                let state = row.try_get("state").map_err(&failed)?;
+                let parts = self.window_parts(chain, at).await?;
                 let head = head_of(&row, "windows_height", "windows_hash")?;
-                Some(WindowSnapshot {
-                    cursor: Cursor { chain, sequence: to_count(at)?, head },
-                    state,
-                })
+                let cursor = Cursor { chain, sequence: to_count(at)?, head };
+                Some(WindowSnapshot { cursor, base: height("windows_base")?, parts })
             }
         };
-        let rebuilding: Option<i64> = row.try_get("rebuild_sequence").map_err(&failed)?;
-        let rebuilding = rebuilding.map(to_count).transpose()?;
-        Ok(WatchState { cursor, snapshot, rebuilding })
+        let rebuilding = height("rebuild_sequence")?;
+        Ok(WatchState { cursor, base, snapshot, rebuilding })
     }
 
     /// The newest blocks on which the rules of a chain stand, highest first, about

@@ -9,6 +9,7 @@
 //! is a function of the frames and the versions of the rules, also in a rebuild.
 
 mod facts;
+mod kept_parts;
 mod meters;
 mod plan;
 mod readings;
@@ -22,9 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use lookout_rules::WindowError;
+use lookout_rules::{Kept, WindowError};
 use lookout_store::{Store, WatchCommitted};
-use lookout_types::{BlockRef, ChainId, Cursor, Frame, Step};
+use lookout_types::{BlockRef, ChainId, Cursor, Frame, Height, Step};
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,7 @@ pub struct RulesConsumer {
     store: Store,
     chains: Mutex<HashMap<ChainId, Arc<AsyncMutex<Watched>>>>,
     names: HashMap<ChainId, Arc<str>>,
+    kept: HashMap<ChainId, Arc<Kept>>,
 }
 
 /// One chain.
@@ -55,6 +57,8 @@ pub struct RulesConsumer {
 struct Watched {
     chain: ChainId,
     meters: Meters,
+    /// What is kept of its blocks; `None` where that is everything.
+    kept: Option<Arc<Kept>>,
     /// How many blocks can be undone.
     depth: u64,
     /// `None` before the first use and after a failure: it is read from the store then.
@@ -66,7 +70,14 @@ impl RulesConsumer {
     /// metrics; a chain without one goes by its id.
     pub fn new(store: Store, names: impl IntoIterator<Item = (ChainId, Arc<str>)>) -> Self {
         let names = names.into_iter().collect();
-        Self { store, chains: Mutex::default(), names }
+        Self { store, chains: Mutex::default(), names, kept: HashMap::new() }
+    }
+
+    /// Tells the owners of rules that can match nothing of what is kept of their chains.
+    #[must_use]
+    pub fn with_kept(self, kept: impl IntoIterator<Item = (ChainId, Kept)>) -> Self {
+        let kept = kept.into_iter().map(|(chain, kept)| (chain, Arc::new(kept)));
+        Self { kept: kept.collect(), ..self }
     }
 
     /// Takes up changed rules of a chain, and balances that were read, while no frames come, until
@@ -101,7 +112,8 @@ impl RulesConsumer {
         let watched = chains.entry(chain).or_insert_with(|| {
             let name = self.names.get(&chain).cloned();
             let meters = Meters::new(&name.unwrap_or_else(|| chain.to_string().into()));
-            Arc::new(AsyncMutex::new(Watched { chain, meters, depth: DEPTH, state: None }))
+            let kept = self.kept.get(&chain).cloned();
+            Arc::new(AsyncMutex::new(Watched { chain, meters, kept, depth: DEPTH, state: None }))
         });
         Arc::clone(watched)
     }
@@ -158,7 +170,7 @@ impl Watched {
     async fn state(&mut self, store: &Store) -> Result<&mut ChainState, ConsumeError> {
         let state = match self.state.take() {
             Some(state) => state,
-            None => ChainState::load(store, self.chain, self.depth).await?,
+            None => ChainState::load(store, self.chain, self.kept.clone(), self.depth).await?,
         };
         Ok(self.state.insert(state))
     }
@@ -221,18 +233,44 @@ impl ChainState {
         if self.seen.sequence > 0 && frame.sequence <= self.seen.sequence {
             return Ok(());
         }
-        let head = follow(&self.seen, frame)?;
+        let (head, base) = self.follow(frame)?;
         let begun = Instant::now();
         let stepped = self.matcher.step(frame).map_err(Unfit::Window)?;
         self.seen = Cursor { chain: frame.chain, sequence: frame.sequence, head };
+        self.base = base;
         if self.seen.sequence == self.committed.sequence && head != self.committed.head {
             return Err(Unfit::Replaced { sequence: frame.sequence });
         }
         if self.seen.sequence > self.committed.sequence {
             meters.evaluated(begun.elapsed(), &stepped);
             plan.add(frame, stepped, &self.matcher, self.seen);
+            plan.base = base;
         }
         Ok(())
+    }
+
+    /// The head after a frame that follows what was seen, and the lowest block of its chain.
+    fn follow(&self, frame: &Frame) -> Result<(Option<BlockRef>, Option<Height>), Unfit> {
+        let (seen, number) = (&self.seen, frame.block.number);
+        let below = number.checked_sub(1);
+        let below = below.map(|number| BlockRef { number, hash: frame.parent });
+        // The first frame after a reset may be any that adds a block.
+        let first = seen.sequence == 0 || frame.sequence == seen.sequence + 1;
+        let fits = match (frame.step, seen.head) {
+            (Step::Apply, None) => first,
+            (Step::Apply, head) => first && head == below,
+            (Step::Undo, head) => first && head == Some(frame.block),
+        };
+        if !fits {
+            let (sequence, step, after) = (frame.sequence, frame.step, seen.sequence);
+            return Err(Unfit::Gap { sequence, step, block: number, after });
+        }
+        Ok(match frame.step {
+            Step::Apply => (Some(frame.block), self.base.or(Some(number))),
+            // Below the lowest block nothing is known, so the next may have any parent.
+            Step::Undo if self.base == Some(number) => (None, None),
+            Step::Undo => (below, self.base),
+        })
     }
 
     async fn commit(
@@ -251,7 +289,7 @@ impl ChainState {
             WatchCommitted::Done(changes) => {
                 self.committed = commit.cursor;
                 if changes.rebuilt {
-                    self.rebuilding = None;
+                    self.rebuilt();
                 }
                 meters.committed(&changes);
                 Ok(())
@@ -273,27 +311,6 @@ enum Unfit {
     Replaced { sequence: u64 },
     #[error("{0}")]
     Window(WindowError),
-}
-
-/// The head after a frame that follows what was seen.
-fn follow(seen: &Cursor, frame: &Frame) -> Result<Option<BlockRef>, Unfit> {
-    let below = frame.block.number.checked_sub(1);
-    let below = below.map(|number| BlockRef { number, hash: frame.parent });
-    // The first frame after a reset may be any that adds a block.
-    let first = seen.sequence == 0 || frame.sequence == seen.sequence + 1;
-    let fits = match (frame.step, seen.head) {
-        (Step::Apply, None) => first,
-        (Step::Apply, head) => first && head == below,
-        (Step::Undo, head) => first && head == Some(frame.block),
-    };
-    if !fits {
-        let (sequence, step, block) = (frame.sequence, frame.step, frame.block.number);
-        return Err(Unfit::Gap { sequence, step, block, after: seen.sequence });
-    }
-    Ok(match frame.step {
-        Step::Apply => Some(frame.block),
-        Step::Undo => below,
-    })
 }
 
 #[cfg(test)]

@@ -292,3 +292,64 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_reorg_below_what_is_final_never_finds_a_version_below_its_first_height() {
+    let mut matcher = Matcher::new(CHAIN);
+    matcher.insert(rule(1, 1, "", None), 50);
+    let blocks: Vec<_> = (1..=100).map(|n| block(n, n, n - 1, n, &[1])).collect();
+    for block in &blocks {
+        matcher.step(block, &[]).unwrap();
+    }
+    matcher.prune(48);
+    matcher.clone().step(&undo(&blocks[99]), &[]).unwrap();
+    // The height at which it begins is forgotten from here on.
+    matcher.prune(49);
+    for block in blocks[49..].iter().rev() {
+        matcher.step(&undo(block), &[]).unwrap();
+    }
+    let too_deep = matcher.step(&undo(&blocks[48]), &[]).unwrap_err();
+    assert_eq!(too_deep, WindowError::TooDeep { block: blocks[48].block });
+}
+
+#[test]
+fn a_snapshot_comes_in_parts_of_which_most_stay_as_they_are() {
+    let mut matcher = Matcher::new(CHAIN);
+    let long = Window::Count { over_s: 31 * 86_400, condition: "count > 1000000".to_owned() };
+    matcher.insert(rule(7, 1, "", Some(long)), 0);
+    matcher.insert(rule(7, 2, "", Some(Window::Silence { for_s: 900 })), 9_000_000);
+    let parts = |matcher: &Matcher| {
+        let mut parts = std::collections::BTreeMap::new();
+        let mut last = String::new();
+        matcher.snapshot_parts(&mut |name, bytes| {
+            assert!(name > last, "{name} comes after {last}");
+            last.clone_from(&name);
+            parts.insert(name, bytes);
+        });
+        assert_eq!(parts.values().flatten().copied().collect::<Vec<_>>(), matcher.snapshot());
+        parts
+    };
+    assert!(parts(&matcher).is_empty());
+    let step = |matcher: &mut Matcher, numbers: std::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            matcher.step(&block(number, number, number - 1, number * 2, &[1]), &[]).unwrap();
+        }
+    };
+    step(&mut matcher, 1..=20_000);
+    matcher.prune(19_000);
+    let before = parts(&matcher);
+    step(&mut matcher, 20_001..=20_064);
+    matcher.prune(19_064);
+    let after = parts(&matcher);
+    assert!(after.values().all(|part| part.len() <= 64 << 10));
+    let changed: usize = after
+        .iter()
+        .filter(|(name, part)| before.get(*name) != Some(part))
+        .map(|(_, p)| p.len())
+        .sum();
+    let all: usize = after.values().map(Vec::len).sum();
+    assert!(all > 1_200_000 && changed < 100_000, "{changed} of {all}");
+    let mut restored = Matcher::new(CHAIN);
+    restored.restore(&matcher.snapshot()).unwrap();
+    assert_eq!(parts(&restored).len(), after.len());
+}

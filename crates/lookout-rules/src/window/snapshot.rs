@@ -10,53 +10,50 @@ use crate::rule::RuleId;
 /// Counted up when the form changes; an old snapshot is then rebuilt from the frames.
 const VERSION: u8 = 1;
 
+/// Entries of a window up to which it is one part.
+const ENTRIES_TOGETHER: usize = 256;
+/// Heights whose entries of one window are a part: at most 64 KiB, which stay as they are once the
+/// chain has gone on.
+const HEIGHTS_OF_ENTRIES: u64 = 1024;
+/// Heights whose undoing is a part.
+const HEIGHTS_OF_UNDO: u64 = 8;
+
 impl WindowState {
     /// The state as bytes, journal included: what is restored can undo as far.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer(vec![VERSION]);
+        let mut bytes = Vec::new();
+        self.to_parts(Vec::new(), &mut |_, part| bytes.extend(part));
+        bytes
+    }
+
+    /// The same in parts with names, in the order of the names; `head` stands in front. Most parts
+    /// are the same again after some blocks more.
+    pub(crate) fn to_parts(&self, head: Vec<u8>, keep: &mut dyn FnMut(String, Vec<u8>)) {
+        let mut out = Writer { part: "0".to_owned(), bytes: head, keep };
+        out.bytes.push(VERSION);
         out.number(self.chain.0);
         out.number(self.time);
         out.length(self.tallies.len());
         for (key, tally) in &self.tallies {
-            out.key(*key);
-            out.number(tally.forgotten);
-            out.number(tally.outside);
-            out.number(tally.count);
-            out.wide(tally.sum);
-            out.length(tally.entries.len());
-            for entry in &tally.entries {
-                out.number(entry.height);
-                out.number(entry.time);
-                out.number(entry.count);
-                out.wide(entry.sum);
-            }
+            out.tally(*key, tally);
         }
+        out.cut("2".to_owned());
         out.length(self.silences.len());
         for (key, silence) in &self.silences {
             out.key(*key);
             out.silence(Some(*silence));
         }
+        out.cut("3".to_owned());
         out.length(self.journal.len());
+        let mut bucket = None;
         for undo in &self.journal {
-            out.number(undo.block.number);
-            out.0.extend(undo.block.hash.0);
-            out.0.extend(undo.parent.0);
-            out.number(undo.time);
-            out.number(undo.time_before);
-            out.length(undo.tallies.len());
-            for (key, outside, count, sum) in &undo.tallies {
-                out.key(*key);
-                out.number(*outside);
-                out.number(*count);
-                out.wide(*sum);
+            let of = undo.block.number / HEIGHTS_OF_UNDO;
+            if bucket.replace(of) != Some(of) {
+                out.cut(format!("3/{of:020}"));
             }
-            out.length(undo.silences.len());
-            for (key, silence) in &undo.silences {
-                out.key(*key);
-                out.silence(*silence);
-            }
+            out.undo(undo);
         }
-        out.0
+        out.cut(String::new());
     }
 
     /// Restores what [`WindowState::to_bytes`] gave.
@@ -107,11 +104,64 @@ impl WindowState {
     }
 }
 
-struct Writer(Vec<u8>);
+struct Writer<'a> {
+    part: String,
+    bytes: Vec<u8>,
+    keep: &'a mut dyn FnMut(String, Vec<u8>),
+}
 
-impl Writer {
+impl Writer<'_> {
+    /// Ends a part and begins another, whose name is greater.
+    fn cut(&mut self, next: String) {
+        let (part, bytes) =
+            (std::mem::replace(&mut self.part, next), std::mem::take(&mut self.bytes));
+        (self.keep)(part, bytes);
+    }
+
+    fn tally(&mut self, key: StateKey, tally: &Tally) {
+        let name = format!("1/{:032x}/{:010}", key.0.0, key.1);
+        self.cut(name.clone());
+        self.key(key);
+        self.number(tally.forgotten);
+        self.number(tally.outside);
+        self.number(tally.count);
+        self.wide(tally.sum);
+        self.length(tally.entries.len());
+        let mut bucket = None;
+        for entry in &tally.entries {
+            let of = entry.height / HEIGHTS_OF_ENTRIES;
+            if tally.entries.len() > ENTRIES_TOGETHER && bucket.replace(of) != Some(of) {
+                self.cut(format!("{name}/{of:020}"));
+            }
+            self.number(entry.height);
+            self.number(entry.time);
+            self.number(entry.count);
+            self.wide(entry.sum);
+        }
+    }
+
+    fn undo(&mut self, undo: &Undo) {
+        self.number(undo.block.number);
+        self.bytes.extend(undo.block.hash.0);
+        self.bytes.extend(undo.parent.0);
+        self.number(undo.time);
+        self.number(undo.time_before);
+        self.length(undo.tallies.len());
+        for (key, outside, count, sum) in &undo.tallies {
+            self.key(*key);
+            self.number(*outside);
+            self.number(*count);
+            self.wide(*sum);
+        }
+        self.length(undo.silences.len());
+        for (key, silence) in &undo.silences {
+            self.key(*key);
+            self.silence(*silence);
+        }
+    }
+
     fn number(&mut self, number: u64) {
-        self.0.extend(number.to_le_bytes());
+        self.bytes.extend(number.to_le_bytes());
     }
 
     fn length(&mut self, length: usize) {
@@ -120,8 +170,8 @@ impl Writer {
     }
 
     fn key(&mut self, (rule, version): StateKey) {
-        self.0.extend(rule.0.to_le_bytes());
-        self.0.extend(version.to_le_bytes());
+        self.bytes.extend(rule.0.to_le_bytes());
+        self.bytes.extend(version.to_le_bytes());
     }
 
     fn wide(&mut self, wide: Wide) {
@@ -130,10 +180,10 @@ impl Writer {
 
     fn silence(&mut self, silence: Option<Silence>) {
         let Some(Silence { last_seen, for_s, matched }) = silence else {
-            self.0.push(0);
+            self.bytes.push(0);
             return;
         };
-        self.0.push(if matched { 2 } else { 1 });
+        self.bytes.push(if matched { 2 } else { 1 });
         self.number(last_seen);
         self.number(for_s);
     }

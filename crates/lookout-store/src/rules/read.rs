@@ -112,6 +112,30 @@ macro_rules! select_rules {
 }
 
 impl Store {
+    /// Forgets failures of a chain's rules whose reason begins like this.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn forget_rule_failures(
+        &self,
+        chain: ChainId,
+        beginning: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "DELETE FROM rule_failures WHERE SUBSTR(reason, 1, LENGTH($2)) = $2 \
+             AND rule_id IN (SELECT id FROM rules WHERE chain_id = $1)",
+        )
+        .bind(
+            i64::try_from(chain.0)
+                .map_err(|_| StoreError::Invalid(format!("chain id {chain} is above 2^63 - 1")))?,
+        )
+        .bind(beginning.to_owned())
+        .execute(self.pool())
+        .await
+        .map_err(StoreError::database("forgetting failures of rules"))?;
+        Ok(())
+    }
+
     /// One rule of a tenant, deleted ones included.
     ///
     /// # Errors

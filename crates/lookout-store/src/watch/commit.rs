@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use lookout_types::Height;
 use sqlx::{AnyConnection, Row};
 
 use super::rebuild::Target;
@@ -10,7 +9,7 @@ use super::rows::{Bound, Insert};
 use super::steps::Writer;
 use super::{
     NewRuleFailure, RULES, WATCHED_BLOCKS, WatchChanges, WatchCommit, WatchCommitted, WatchStep,
-    balances, to_count, to_number, versions,
+    WatchedBlock, balances, to_count, to_number, versions, windows,
 };
 use crate::{Store, StoreError};
 
@@ -91,20 +90,26 @@ async fn move_cursor(
         .await
         .map_err(&failed)?;
     }
-    let head = commit.cursor.head;
+    let (head, lowest) = (commit.cursor.head, lowest(commit));
     let moved = sqlx::query(
-        "UPDATE consumers SET sequence = $1, head_height = $2, head_hash = $3, first_height = \
-         CASE WHEN first_height IS NULL OR first_height > $4 THEN $4 ELSE first_height END \
+        "UPDATE consumers SET sequence = $1, head_height = $2, head_hash = $3, first_time = \
+         CASE WHEN first_height IS NULL OR first_height > $4 THEN $10 ELSE first_time END, \
+         first_height = \
+         CASE WHEN first_height IS NULL OR first_height > $4 THEN $4 ELSE first_height END, \
+         base_height = CASE WHEN $8 = 1 THEN $9 ELSE base_height END \
          WHERE name = $5 AND chain_id = $6 AND sequence = $7 \
          RETURNING rebuild_sequence, rebuild_height, rebuild_floor, rebuild_hash",
     )
     .bind(to_number(commit.cursor.sequence)?)
     .bind(head.map(|head| to_number(head.number)).transpose()?)
     .bind(head.map(|head| head.hash.0.to_vec()))
-    .bind(lowest(commit).map(to_number).transpose()?)
+    .bind(lowest.map(|first| to_number(first.block.number)).transpose()?)
     .bind(RULES)
     .bind(chain)
     .bind(to_number(commit.after)?)
+    .bind(i64::from(!commit.steps.is_empty()))
+    .bind(commit.base.map(to_number).transpose()?)
+    .bind(lowest.map(|first| to_number(first.time)).transpose()?)
     .fetch_optional(&mut *connection)
     .await
     .map_err(&failed)?;
@@ -122,12 +127,12 @@ async fn move_cursor(
 }
 
 /// The lowest block applied.
-fn lowest(commit: &WatchCommit) -> Option<Height> {
+fn lowest(commit: &WatchCommit) -> Option<&WatchedBlock> {
     let applied = commit.steps.iter().filter_map(|step| match step {
         WatchStep::Applied { blocks, .. } => blocks.first(),
         WatchStep::Undone { .. } | WatchStep::Read(_) => None,
     });
-    applied.map(|first| first.block.number).min()
+    applied.min_by_key(|first| first.block.number)
 }
 
 impl Writer<'_> {
@@ -177,21 +182,7 @@ impl Writer<'_> {
         let failed = StoreError::database(COMMITTING);
         let chain = to_number(self.chain.0)?;
         if let Some(windows) = &commit.windows {
-            sqlx::query(
-                "INSERT INTO window_snapshots \
-                 (chain_id, sequence, head_height, head_hash, state) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (chain_id) DO UPDATE SET sequence = excluded.sequence, \
-                 head_height = excluded.head_height, head_hash = excluded.head_hash, \
-                 state = excluded.state",
-            )
-            .bind(chain)
-            .bind(to_number(commit.cursor.sequence)?)
-            .bind(commit.cursor.head.map(|head| to_number(head.number)).transpose()?)
-            .bind(commit.cursor.head.map(|head| head.hash.0.to_vec()))
-            .bind(windows.clone())
-            .execute(&mut *self.connection)
-            .await
-            .map_err(&failed)?;
+            windows::keep(self.store, self.connection, commit, windows).await?;
         }
         if let Some(below) =
             commit.cursor.head.and_then(|head| head.number.checked_sub(WATCHED_BLOCKS))

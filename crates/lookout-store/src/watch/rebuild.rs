@@ -6,15 +6,17 @@
 //! that it had not seen, nothing is told: no delivery is queued, and an alert whose block is undone
 //! waits for the block to come back, as it may have done before. At that point an alert that the
 //! frames did not bring back is retracted as any other. Alerts below the first frame that is left
-//! stay as they are. Balances were read from the chain, not from frames: their alerts, and the
+//! stay as they are, and so do those of windows that begin below it. Balances were read from the chain, not from frames: their alerts, and the
 //! readings, stay as long as their block does.
 
+use lookout_rules::{RuleSource, WindowDocument};
 use lookout_types::{BlockRef, ChainId, Cursor, Hash, Height};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use std::collections::{HashMap, HashSet};
 
 use super::deliveries::{AlertRef, Withdrawn};
+use super::rows::{LIST, bind_list, with_list};
 use super::steps::Writer;
 use super::{RULES, WatchedBlock, head_of, to_count, to_hash, to_number};
 use crate::{Store, StoreError};
@@ -69,7 +71,7 @@ impl Store {
              rebuild_floor = CASE WHEN rebuild_sequence IS NULL THEN \
              (SELECT MIN(height) FROM watched_blocks WHERE chain_id = $2) ELSE rebuild_floor END, \
              rebuild_sequence = COALESCE(rebuild_sequence, sequence), \
-             sequence = 0, first_height = NULL, head_height = NULL, head_hash = NULL \
+             sequence = 0, first_height = NULL, first_time = NULL, base_height = NULL, head_height = NULL, head_hash = NULL \
              WHERE name = $1 AND chain_id = $2",
         )
         .bind(RULES)
@@ -80,6 +82,7 @@ impl Store {
         for statement in [
             "UPDATE watched_blocks SET undone = 1 WHERE chain_id = $1",
             "DELETE FROM window_snapshots WHERE chain_id = $1",
+            "DELETE FROM window_parts WHERE chain_id = $1",
             // Those of the versions on this chain: a rule may have been moved since.
             "DELETE FROM rule_failures WHERE EXISTS (SELECT 1 FROM rule_versions v \
              WHERE v.tenant_id = rule_failures.tenant_id AND v.rule_id = rule_failures.rule_id \
@@ -138,22 +141,74 @@ impl Writer<'_> {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
     }
 
-    /// Alerts of blocks undone wait for these to come back; those that nobody was told of go.
+    /// Alerts of blocks undone wait for these to come back.
     pub(super) async fn undo_quietly(&mut self, from: Height) -> Result<(), StoreError> {
-        for statement in [
+        sqlx::query(
             "UPDATE alerts SET replayed = 0, \
              state = CASE WHEN retracted_at IS NULL THEN state ELSE 'retracted' END \
-             WHERE chain_id = $1 AND height >= $2 AND replayed = 1 AND is_reading = 0 \
-             AND confirmed_at IS NOT NULL",
-            "DELETE FROM alerts WHERE chain_id = $1 AND height >= $2 AND replayed = 1 \
-             AND is_reading = 0 AND confirmed_at IS NULL",
-        ] {
-            sqlx::query(statement)
-                .bind(to_number(self.chain.0)?)
-                .bind(to_number(from)?)
+             WHERE chain_id = $1 AND height >= $2 AND replayed = 1 AND is_reading = 0",
+        )
+        .bind(to_number(self.chain.0)?)
+        .bind(to_number(from)?)
+        .execute(&mut *self.connection)
+        .await
+        .map_err(StoreError::database(REBUILDING))?;
+        Ok(())
+    }
+
+    /// Alerts that the frames brought again of rules that are purged: as they were.
+    pub(super) async fn stand(&mut self, ids: &[String], from: Height) -> Result<(), StoreError> {
+        for chunk in ids.chunks(LIST) {
+            let statement = "UPDATE alerts SET replayed = 1 \
+                             WHERE chain_id = $1 AND height >= $2 AND replayed = 0 AND id IN ({})";
+            let query = with_list(statement, 3).bind(to_number(self.chain.0)?);
+            bind_list(query.bind(to_number(from)?), chunk.iter().map(String::as_str))
                 .execute(&mut *self.connection)
                 .await
                 .map_err(StoreError::database(REBUILDING))?;
+        }
+        Ok(())
+    }
+
+    /// Windows that begin below the first frame were empty where they had records before. What they
+    /// brought up then stands, unless its block is gone.
+    async fn keep_cut_off_windows(&mut self, chain: i64) -> Result<(), StoreError> {
+        let failed = StoreError::database(REBUILDING);
+        let rows = sqlx::query(
+            "SELECT v.tenant_id, v.rule_id, v.version, v.source FROM rule_versions v \
+             JOIN (SELECT DISTINCT tenant_id, rule_id, rule_version FROM alerts \
+             WHERE chain_id = $1 AND replayed = 0 AND height >= \
+             (SELECT first_height FROM consumers WHERE name = $2 AND chain_id = $1)) a \
+             ON v.tenant_id = a.tenant_id AND v.rule_id = a.rule_id AND v.version = a.rule_version",
+        )
+        .bind(chain)
+        .bind(RULES)
+        .fetch_all(&mut *self.connection)
+        .await
+        .map_err(&failed)?;
+        for row in &rows {
+            let source: String = row.try_get("source").map_err(&failed)?;
+            let Some(length_s) = window_s(&source) else { continue };
+            sqlx::query(
+                "UPDATE alerts SET replayed = 1 WHERE chain_id = $1 AND replayed = 0 \
+                 AND tenant_id = $3 AND rule_id = $4 AND rule_version = $5 \
+                 AND height >= \
+                 (SELECT first_height FROM consumers WHERE name = $2 AND chain_id = $1) \
+                 AND block_time < $6 + \
+                 (SELECT first_time FROM consumers WHERE name = $2 AND chain_id = $1) \
+                 AND NOT EXISTS (SELECT 1 FROM watched_blocks w \
+                 WHERE w.chain_id = alerts.chain_id AND w.height = alerts.height \
+                 AND w.hash = alerts.block_hash AND w.undone = 1)",
+            )
+            .bind(chain)
+            .bind(RULES)
+            .bind(row.try_get::<String, _>("tenant_id").map_err(&failed)?)
+            .bind(row.try_get::<String, _>("rule_id").map_err(&failed)?)
+            .bind(row.try_get::<i64, _>("version").map_err(&failed)?)
+            .bind(to_number(length_s)?)
+            .execute(&mut *self.connection)
+            .await
+            .map_err(&failed)?;
         }
         Ok(())
     }
@@ -176,12 +231,14 @@ impl Writer<'_> {
             let query = sqlx::query(statement).bind(chain);
             query.execute(&mut *self.connection).await.map_err(&failed)?;
         }
+        self.keep_cut_off_windows(chain).await?;
         let gone = left(self.connection, chain).await?;
         let Withdrawn { queued, cancelled } =
             self.store.withdraw(self.connection, &gone, self.now).await?;
         let retracted = sqlx::query(
             "UPDATE alerts SET state = 'retracted', retracted_at = $3, \
-             changed = (SELECT revision FROM alert_revision WHERE id = 1) WHERE chain_id = $1 AND replayed = 0 AND height >= \
+             changed = (SELECT revision FROM alert_revision WHERE id = 1) \
+             WHERE chain_id = $1 AND replayed = 0 AND height >= \
              (SELECT first_height FROM consumers WHERE name = $2 AND chain_id = $1) \
              AND confirmed_at IS NOT NULL AND retracted_at IS NULL",
         )
@@ -206,7 +263,9 @@ impl Writer<'_> {
         // What was told stands; what was taken back as well has come back after all.
         sqlx::query(
             "UPDATE alerts SET state = 'confirmed', retracted_at = NULL, \
-             changed = (SELECT revision FROM alert_revision WHERE id = 1) WHERE chain_id = $1 AND state <> 'retracted' AND confirmed_at IS NOT NULL \
+             changed = CASE WHEN retracted_at IS NULL THEN changed \
+             ELSE (SELECT revision FROM alert_revision WHERE id = 1) END \
+             WHERE chain_id = $1 AND state <> 'retracted' AND confirmed_at IS NOT NULL \
              AND (state = 'pending' OR retracted_at IS NOT NULL)",
         )
         .bind(chain)
@@ -219,6 +278,16 @@ impl Writer<'_> {
         self.changes.cancelled += cancelled;
         Ok(())
     }
+}
+
+/// The length of the window of a version, if it has one. A source that cannot be read was watched by
+/// nobody since.
+fn window_s(source: &str) -> Option<u64> {
+    let source: RuleSource = serde_json::from_str(source).ok()?;
+    Some(match source.document.window? {
+        WindowDocument::Count { over, .. } | WindowDocument::Sum { over, .. } => over.0,
+        WindowDocument::Silence { for_ } => for_.0,
+    })
 }
 
 /// The alerts that were told and not taken back, and that the frames did not bring again.

@@ -133,10 +133,14 @@ impl Writer<'_> {
         };
         let mut rows = Vec::with_capacity(alerts.len());
         let mut seen = HashSet::with_capacity(alerts.len());
+        let mut purged = Vec::new();
         for alert in alerts {
-            // A rule that is purged altogether has nobody to tell.
-            let Some(route) = self.routes.get(&alert.key.rule_id) else { continue };
             let (occurrence, id) = named.of(alert);
+            // A rule that is purged altogether has nobody to tell.
+            let Some(route) = self.routes.get(&alert.key.rule_id) else {
+                purged.push(id);
+                continue;
+            };
             let confirms_at = alert.height.saturating_add(route.confirmations);
             if seen.insert(id.clone()) {
                 let (tenant, channels) = (&route.tenant, &route.channels);
@@ -156,7 +160,7 @@ impl Writer<'_> {
         let new = insert_rows(self.store, connection, self.chain, (self.now, self.revision), &rows)
             .await?;
         if self.target.is_some() {
-            return Ok(());
+            return self.stand(&purged, lowest).await;
         }
         let mut deliveries = Vec::new();
         for row in rows.iter().filter(|row| row.confirmed) {
@@ -203,7 +207,9 @@ impl Writer<'_> {
         }
         let done = sqlx::query(
             "UPDATE alerts SET state = 'confirmed', confirmed_at = COALESCE(confirmed_at, $3), \
-             changed = (SELECT revision FROM alert_revision WHERE id = 1) WHERE chain_id = $1 AND state = 'pending' AND confirms_at <= $2 AND replayed = 1",
+             changed = CASE WHEN confirmed_at IS NULL THEN \
+             (SELECT revision FROM alert_revision WHERE id = 1) ELSE changed END \
+             WHERE chain_id = $1 AND state = 'pending' AND confirms_at <= $2 AND replayed = 1",
         )
         .bind(chain)
         .bind(head)
@@ -358,11 +364,15 @@ async fn insert_rows(
                  height, block_hash, block_time, record, occurrence, text, spans, facts, \
                  confirms_at, state, created_at, confirmed_at, replayed, is_reading, changed)",
         columns: 21,
-        after: "ON CONFLICT (tenant_id, id) DO UPDATE SET replayed = 1, state = excluded.state, \
+        // One that waited before a reset waits on as it did, whatever the rule asks for by now: during
+        // a rebuild nobody would be told.
+        after: "ON CONFLICT (tenant_id, id) DO UPDATE SET replayed = 1, \
+                state = CASE WHEN alerts.confirmed_at IS NULL THEN alerts.state \
+                ELSE excluded.state END, \
                 rule_name = excluded.rule_name, text = excluded.text, spans = excluded.spans, \
-                facts = excluded.facts, confirms_at = excluded.confirms_at, \
-                confirmed_at = COALESCE(alerts.confirmed_at, excluded.confirmed_at) \
-                WHERE alerts.replayed = 0",
+                facts = excluded.facts, \
+                confirms_at = CASE WHEN alerts.confirmed_at IS NULL THEN alerts.confirms_at \
+                ELSE excluded.confirms_at END WHERE alerts.replayed = 0",
         doing: WRITING,
     };
     let chain = to_number(chain.0)?;

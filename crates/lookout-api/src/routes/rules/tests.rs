@@ -245,7 +245,7 @@ fn what_is_not_kept_of_a_chain_is_refused() {
         let abi = document.abi().and_then(builtin_abi).map(str::to_owned);
         let source = RuleSource { chain: ChainId(1), document, abi, labels: [].into() };
         let compiled = source.compile(RuleId(1), 1).unwrap();
-        let told = require_kept("eth", wants, &source.watch().unwrap(), &compiled);
+        let told = require_kept("eth", wants, &compiled);
         match (reason, told) {
             (None, told) => assert!(told.is_ok(), "{rule}: {told:?}"),
             (Some(reason), Err(error)) => {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lookout_rules::{EvalError, Failure, Match, Matcher, RecordKey, Stepped, Undecodable};
 use lookout_store::{
-    AlertKey, FreshReadings, NewAlert, NewRuleFailure, TakenReadings, TakenUp, WatchCommit,
-    WatchStep, WatchedBlock,
+    AlertKey, FreshReadings, KeptWindows, NewAlert, NewRuleFailure, TakenReadings, TakenUp,
+    WatchCommit, WatchStep, WatchedBlock,
 };
 use lookout_types::{Cursor, Frame, Height, Step};
 
@@ -28,8 +28,10 @@ pub(super) struct Plan {
     bytes: usize,
     pub(super) taken_up: Vec<TakenUp>,
     pub(super) failures: Vec<NewRuleFailure>,
-    pub(super) windows: Option<Vec<u8>>,
+    pub(super) windows: Option<KeptWindows>,
     pub(super) final_height: Option<Height>,
+    /// The lowest block of the chain at the cursor.
+    pub(super) base: Option<Height>,
 }
 
 impl Plan {
@@ -46,6 +48,7 @@ impl Plan {
             failures: Vec::new(),
             windows: None,
             final_height: None,
+            base: None,
         }
     }
 
@@ -131,6 +134,7 @@ impl Plan {
         WatchCommit {
             after: self.after,
             cursor: self.cursor,
+            base: self.base,
             steps: self.steps,
             windows: self.windows,
             taken_up: self.taken_up,

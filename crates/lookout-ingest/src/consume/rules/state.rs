@@ -1,12 +1,14 @@
 //! What the consumer holds of one chain in memory.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use lookout_rules::{Matcher, RuleId, RuleSource};
+use lookout_rules::{Kept, Matcher, RuleId, RuleSource};
 use lookout_store::{NewRuleFailure, RuleVersion, Store, TakenUp, VersionsAfter};
 use lookout_types::{ChainId, Cursor, Height};
 use tokio::sync::watch;
 
+use super::kept_parts::KeptParts;
 use super::plan::Plan;
 use super::{ConsumeError, LOOK};
 
@@ -18,24 +20,35 @@ const SNAPSHOT_FRAMES_MAX: u64 = 512;
 const SNAPSHOT_BYTES_PER_FRAME: usize = 16 << 10;
 /// Characters of a reason that is stored.
 const REASON_CHARS: usize = 500;
+/// How the reason begins where a rule needs what is not kept of its chain.
+const NOT_KEPT: &str = "the rule can match nothing: ";
 
 /// One chain, as far as its frames were seen.
 #[derive(Debug)]
 pub(super) struct ChainState {
     pub(super) matcher: Matcher,
+    /// What is kept of its blocks; `None` where that is everything.
+    records: Option<Arc<Kept>>,
     /// What the store has.
     pub(super) committed: Cursor,
     /// What the matcher has passed: behind `committed` after a restart, until it caught up.
     pub(super) seen: Cursor,
+    /// The lowest block of the chain that was seen; `None` while there is no head.
+    pub(super) base: Option<Height>,
     /// While alerts are rebuilt after a reset: the frame at which a commit has to end.
     pub(super) rebuilding: Option<u64>,
     /// The frame after which windows were kept or pruned last, and how many to wait.
     kept_at: u64,
     keep_every: u64,
+    /// The parts of the windows that the store has.
+    kept: KeptParts,
     /// The change of rules seen last.
     after: VersionsAfter,
     revision: i64,
-    looked: Instant,
+    /// The place before the first change that waits for the end of a rebuild.
+    waiting: Option<VersionsAfter>,
+    /// `None` where it is time to look again.
+    looked: Option<Instant>,
     changed: watch::Receiver<u64>,
     /// The same for balances that were read.
     pub(super) readings: watch::Receiver<u64>,
@@ -49,6 +62,7 @@ impl ChainState {
     pub(super) async fn load(
         store: &Store,
         chain: ChainId,
+        records: Option<Arc<Kept>>,
         depth: u64,
     ) -> Result<Self, ConsumeError> {
         // From now on, so that no change between reading and listening is missed.
@@ -60,14 +74,18 @@ impl ChainState {
         let committed = stored.cursor;
         let mut state = Self {
             matcher: Matcher::new(chain),
+            records,
             committed,
             seen: Cursor { chain, sequence: 0, head: None },
+            base: None,
             rebuilding: stored.rebuilding,
             kept_at: committed.sequence,
             keep_every: SNAPSHOT_FRAMES,
+            kept: KeptParts::default(),
             after: VersionsAfter::default(),
             revision: 0,
-            looked: Instant::now(),
+            waiting: None,
+            looked: Some(Instant::now()),
             changed,
             readings,
             readings_looked: Instant::now(),
@@ -79,14 +97,19 @@ impl ChainState {
         {
             state.matcher.forget(height);
         }
+        // What is kept may be more since the last start; what is still missing is found again.
+        store.forget_rule_failures(chain, NOT_KEPT).await?;
         let mut plan = Plan::new(committed);
         state.read_versions(store, depth, &mut plan).await?;
         state.pending = (plan.taken_up, plan.failures);
         if let Some(snapshot) = stored.snapshot {
-            match state.matcher.restore(&snapshot.state) {
+            state.kept.have(&snapshot.parts);
+            let whole: Vec<u8> = snapshot.parts.into_iter().flat_map(|(_, part)| part).collect();
+            match state.matcher.restore(&whole) {
                 Ok(()) => {
                     state.kept_at = snapshot.cursor.sequence;
                     state.seen = snapshot.cursor;
+                    state.base = snapshot.base;
                 }
                 Err(error) => {
                     tracing::warn!(chain = chain.0, %error, "the windows of rules are rebuilt");
@@ -113,11 +136,11 @@ impl ChainState {
         plan.failures.extend(failures);
         // The sender lives in the store, which outlives this.
         let signalled = self.changed.has_changed().unwrap_or(false);
-        if !signalled && self.looked.elapsed() < LOOK {
+        if !signalled && self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());
         }
         self.changed.mark_unchanged();
-        self.looked = Instant::now();
+        self.looked = Some(Instant::now());
         self.read_versions(store, depth, plan).await
     }
 
@@ -136,10 +159,12 @@ impl ChainState {
         loop {
             let chain = self.committed.chain;
             let page = store.rule_versions(chain, &self.after, final_height).await?;
-            let Some(last) = page.last() else { break };
-            self.after = last.place();
+            if page.is_empty() {
+                break;
+            }
             for version in page {
                 self.read_version(&version, plan);
+                self.after = version.place();
                 // Compiling takes microseconds; many take a while.
                 tokio::task::yield_now().await;
             }
@@ -148,16 +173,36 @@ impl ChainState {
         Ok(())
     }
 
+    /// Reads again what waited for the end of a rebuild, with the next frames.
+    pub(super) fn rebuilt(&mut self) {
+        self.rebuilding = None;
+        if let Some(place) = self.waiting.take() {
+            self.after = place;
+            self.revision = 0;
+            self.looked = None;
+        }
+    }
+
     fn read_version(&mut self, stored: &RuleVersion, plan: &mut Plan) {
         let Some(id) = rule_id(&stored.rule_id) else {
             // Ids are made by the store; one that is none cannot be matched to anything.
             tracing::error!(rule = stored.rule_id, "a rule has an id that is no UUID");
             return;
         };
+        // What is taken up is stored for good. During a rebuild that would be where the rebuild is, far
+        // below where the rules were: what was told above would be found no more, and be retracted.
+        let retires = stored.retired && stored.until_height.is_none();
+        if self.rebuilding.is_some() && (stored.from_height.is_none() || retires) {
+            self.waiting.get_or_insert_with(|| self.after.clone());
+            if stored.from_height.is_none() {
+                return;
+            }
+        }
+        let retires = retires && self.rebuilding.is_none();
         let next = self.committed.head.map_or(0, |head| head.number.saturating_add(1));
         let (version, before) = (stored.version, stored.version.saturating_sub(1));
         let from = stored.from_height.unwrap_or(next);
-        let until = stored.until_height.or(stored.retired.then_some(next));
+        let until = stored.until_height.or(retires.then_some(next));
         let ends = |version, until| {
             let (tenant, rule_id) = (stored.tenant.clone(), stored.rule_id.clone());
             TakenUp::Ends { tenant, rule_id, version, until }
@@ -171,18 +216,18 @@ impl ChainState {
         let watches = until.is_none_or(|until| from < until);
         if watches && self.matcher.rule(id, version).is_none() {
             match compile(stored, id) {
-                Ok(rule) => self.matcher.insert(rule.into(), from),
+                Ok(rule) => {
+                    let missing = self.records.as_ref().and_then(|kept| kept.require(&rule).err());
+                    if let Some(missing) = missing.filter(|_| until.is_none()) {
+                        let reason = format!("{NOT_KEPT}{missing}");
+                        plan.failures.push(failure(stored, reason, from));
+                    }
+                    self.matcher.insert(rule.into(), from);
+                }
                 Err(reason) => {
-                    let rule_id = stored.rule_id.clone();
+                    let rule_id = &stored.rule_id;
                     tracing::warn!(rule = rule_id, version, reason, "a rule is not watched");
-                    plan.failures.push(NewRuleFailure {
-                        rule_id,
-                        rule_version: version,
-                        reason,
-                        count: 1,
-                        height: from,
-                        record: r#"{"kind":"rule"}"#.to_owned(),
-                    });
+                    plan.failures.push(failure(stored, reason, from));
                 }
             }
         }
@@ -210,11 +255,12 @@ impl ChainState {
             plan.final_height = Some(final_height);
         }
         if !self.matcher.has_windows() {
-            plan.windows = Some(Vec::new());
+            plan.windows = Some(self.kept.changes(&self.matcher));
             self.keep_every = SNAPSHOT_FRAMES;
         } else if due {
-            let windows = self.matcher.snapshot();
-            let frames = u64::try_from(windows.len() / SNAPSHOT_BYTES_PER_FRAME);
+            let windows = self.kept.changes(&self.matcher);
+            let bytes: usize = windows.changed.iter().map(|(_, part)| part.len()).sum();
+            let frames = u64::try_from(bytes / SNAPSHOT_BYTES_PER_FRAME);
             let frames = frames.unwrap_or(SNAPSHOT_FRAMES_MAX);
             self.keep_every = frames.clamp(SNAPSHOT_FRAMES, SNAPSHOT_FRAMES_MAX);
             plan.windows = Some(windows);
@@ -222,6 +268,18 @@ impl ChainState {
         if due {
             self.kept_at = self.seen.sequence;
         }
+    }
+}
+
+/// A failure of a version as a whole.
+fn failure(stored: &RuleVersion, reason: String, height: Height) -> NewRuleFailure {
+    NewRuleFailure {
+        rule_id: stored.rule_id.clone(),
+        rule_version: stored.version,
+        reason: reason.chars().take(REASON_CHARS).collect(),
+        count: 1,
+        height,
+        record: r#"{"kind":"rule"}"#.to_owned(),
     }
 }
 

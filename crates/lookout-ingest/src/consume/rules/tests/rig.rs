@@ -204,6 +204,8 @@ pub(super) struct Chain {
     pub(super) frames: Vec<Arc<Frame>>,
     /// Hashes given out.
     pub(super) hashes: u64,
+    /// Height and hash of the block below the first one, of which nothing else is known.
+    pub(super) below: (u64, u64),
 }
 
 impl Chain {
@@ -217,9 +219,9 @@ impl Chain {
         self.hashes += 1;
         let below = self.branch.last();
         let block = Block {
-            number: below.map_or(1, |below| below.number + 1),
+            number: below.map_or(self.below.0, |below| below.number) + 1,
             hash: self.hashes,
-            parent: below.map_or(0, |below| below.hash),
+            parent: below.map_or(self.below.1, |below| below.hash),
             time: below.map_or(1_700_000_000, |below| below.time) + seconds,
             values: values.to_vec(),
         };
@@ -246,6 +248,12 @@ impl Chain {
             self.push(block, Step::Undo);
         }
         gone
+    }
+
+    /// Lets the next first block have another height and parent.
+    pub(super) fn begin_above(&mut self, height: u64) {
+        self.hashes += 1;
+        self.below = (height, self.hashes);
     }
 
     /// The frames after a sequence.
