@@ -90,7 +90,8 @@ pub(crate) async fn rules(app: &App, command: RulesCommand) -> Result<String, Fa
                 false => None,
             };
             let apply = store.clone().map(|store| (store, tenant.clone()));
-            let args = import::ImportOz { folder, chains, apply };
+            let kept = settings.follows.iter().map(|follow| (follow.id, follow.kept())).collect();
+            let args = import::ImportOz { folder, chains, kept, apply };
             let channel = async |request: &Value| match &store {
                 Some(store) => make_channel(app, &settings, store, &tenant, request).await,
                 None => Err(Failure::failed("nothing is saved without --apply")),

@@ -1,6 +1,7 @@
 //! The keys of `[chains.NAME]` that say what of a chain is followed.
 
 use lookout_chain::Wants;
+use lookout_rules::Kept;
 use lookout_types::{Address, ChainId, Hash, Height};
 
 use super::section::{Kind, Setting};
@@ -30,6 +31,18 @@ pub(crate) struct Follow {
     pub(crate) wants: Wants,
     /// From where.
     pub(crate) from: FollowFrom,
+}
+
+impl Follow {
+    /// What is kept of its blocks, which rules can match.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept {
+            chain: self.chain.clone(),
+            whole: self.wants.whole,
+            addresses: self.wants.addresses.clone(),
+            topics: self.wants.topics.clone(),
+        }
+    }
 }
 
 /// The first block followed.

@@ -1,11 +1,12 @@
 //! `lookout rules import oz DIR`: the files of `OpenZeppelin` Monitor as rules and channels.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use lookout_rules::{ImportedRule, OzFiles, OzFolder, OzImport};
+use lookout_rules::{ImportedRule, Kept, OzFiles, OzFolder, OzImport, RuleId};
 use lookout_store::{Actor, PAGE_LIMIT_MAX, Page, RuleFilter, Store};
+use lookout_types::ChainId;
 use serde_json::{Value, json};
 
 use super::{Chains, files};
@@ -23,6 +24,8 @@ pub(crate) struct ImportOz {
     pub(crate) folder: PathBuf,
     /// The configured chains.
     pub(crate) chains: Chains,
+    /// What is kept of those that are followed.
+    pub(crate) kept: HashMap<ChainId, Kept>,
     /// Where the rules go, and whose they are; nothing is saved when `None`.
     pub(crate) apply: Option<(Store, String)>,
 }
@@ -57,7 +60,7 @@ pub(crate) async fn import_oz(
     match args.apply {
         None => out.push_str(&shown(&import)?),
         Some((store, tenant)) => {
-            out.push_str(&apply(&store, &tenant, &import, make_channel).await?);
+            out.push_str(&apply((&store, &tenant), &args.kept, &import, make_channel).await?);
         }
     }
     Ok(out)
@@ -120,8 +123,8 @@ fn without_secrets(request: &Value) -> Value {
 }
 
 async fn apply(
-    store: &Store,
-    tenant: &str,
+    (store, tenant): (&Store, &str),
+    kept: &HashMap<ChainId, Kept>,
     import: &OzImport,
     make_channel: impl AsyncFn(&Value) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
@@ -141,7 +144,7 @@ async fn apply(
     }
     let mut saved = 0_usize;
     for rule in &new {
-        match save(store, tenant, rule, &ids).await {
+        match save((store, tenant), kept, rule, &ids).await {
             Ok(()) => saved += 1,
             Err(failure) => failures.push(format!("rule `{}`: {failure}", rule.document.name)),
         }
@@ -159,8 +162,8 @@ async fn apply(
 }
 
 async fn save(
-    store: &Store,
-    tenant: &str,
+    (store, tenant): (&Store, &str),
+    kept: &HashMap<ChainId, Kept>,
     rule: &ImportedRule,
     channels: &BTreeMap<&str, String>,
 ) -> Result<(), Failure> {
@@ -168,6 +171,12 @@ async fn save(
     // A channel that was not made is told; the rule is worth having without it.
     let ids = rule.document.channels.iter().filter_map(|slug| channels.get(slug.as_str()));
     document.channels = ids.cloned().collect();
+    if let Some(kept) = kept.get(&rule.chain) {
+        let compiled =
+            store.rule_source(tenant, rule.chain, &document).await?.compile(RuleId(0), 1);
+        let compiled = compiled.map_err(|error| Failure::failed(error.to_string()))?;
+        kept.require(&compiled).map_err(|reason| Failure::failed(reason.to_string()))?;
+    }
     let made = store.create_rule(tenant, rule.chain, &document, &Actor::Cli).await?;
     if rule.paused {
         store.pause_rule(tenant, &made.id, &Actor::Cli).await?;

@@ -1,10 +1,12 @@
 //! `lookout rules` on files in a folder of their own.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 
+use lookout_rules::Kept;
 use lookout_store::{Page, RuleFilter, RuleState, Store, StoreUrl};
-use lookout_types::{BlockRef, FixedClock, Frame, Hash, Log, Step, TRANSFER};
+use lookout_types::{Address, BlockRef, FixedClock, Frame, Hash, Log, Step, TRANSFER};
 use serde_json::{Value, json};
 
 use super::import::{ImportOz, import_oz};
@@ -200,7 +202,12 @@ fn installation(folder: &Path) {
 async fn an_import_is_printed_without_secrets_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     installation(folder.path());
-    let args = ImportOz { folder: folder.path().to_owned(), chains: chains(), apply: None };
+    let args = ImportOz {
+        folder: folder.path().to_owned(),
+        chains: chains(),
+        kept: HashMap::new(),
+        apply: None,
+    };
     let said = import_oz(args, async |_| panic!("no channel is made")).await.unwrap();
     assert!(said.contains("networks/eth.json: eth: dropped: `cron_schedule`"), "{said}");
     assert!(!said.contains("SECRET") && said.contains("https://pages.example"), "{said}");
@@ -212,7 +219,12 @@ async fn an_import_is_printed_without_secrets_and_changes_nothing() {
         (&"ethereum".into(), &true.into())
     );
 
-    let none = ImportOz { folder: folder.path().join("x"), chains: chains(), apply: None };
+    let none = ImportOz {
+        folder: folder.path().join("x"),
+        chains: chains(),
+        kept: HashMap::new(),
+        apply: None,
+    };
     let failure = import_oz(none, async |_| panic!("no channel is made")).await.unwrap_err();
     assert!(failure.to_string().contains("holds no monitors/*.json"), "{failure}");
 }
@@ -225,15 +237,35 @@ async fn an_import_is_applied_once() {
     let store = store.await.unwrap();
     store.migrate().await.unwrap();
     let asked = RefCell::new(Vec::new());
+    // At first nothing is kept that the rules could match.
+    let kept = RefCell::new(HashMap::from([(
+        ChainId(1),
+        Kept {
+            chain: "ethereum".to_owned(),
+            whole: false,
+            addresses: vec![Address([7; 20])],
+            topics: Vec::new(),
+        },
+    )]));
     let run = async || {
         let apply = Some((store.clone(), "default".to_owned()));
-        let args = ImportOz { folder: folder.path().to_owned(), chains: chains(), apply };
+        let args = ImportOz {
+            folder: folder.path().to_owned(),
+            chains: chains(),
+            kept: kept.borrow().clone(),
+            apply,
+        };
         import_oz(args, async |request| {
             asked.borrow_mut().push(request["kind"].as_str().unwrap().to_owned());
             Err(Failure::failed("no such kind"))
         })
         .await
     };
+    let failure = run().await.unwrap_err().to_string();
+    let told = "rule `one`: the rule watches";
+    assert!(failure.contains("saved 0 rules") && failure.contains(told), "{failure}");
+    asked.borrow_mut().clear();
+    kept.borrow_mut().clear();
     let failure = run().await.unwrap_err().to_string();
     let told = "saved 2 rules and 0 channels of tenant `default`; 0 rules of these names were there \
                 already; not saved: channel `chat`: no such kind; channel `page`: no such kind";

@@ -59,7 +59,8 @@ pub(crate) struct Ground<'a> {
 pub(crate) async fn start(ground: &Ground<'_>) -> Result<Publishers, Failure> {
     sole::claim(ground).await?;
     let names = ground.settings.follows.iter().map(|f| (f.id, Arc::from(f.chain.as_str())));
-    let rules = Arc::new(RulesConsumer::new(ground.store.clone(), names));
+    let kept = ground.settings.follows.iter().map(|follow| (follow.id, follow.kept()));
+    let rules = Arc::new(RulesConsumer::new(ground.store.clone(), names).with_kept(kept));
     let mut publishers = Publishers::new(ground.publishers());
     for follow in &ground.settings.follows {
         let chain = ground.chains.get(&follow.chain);
