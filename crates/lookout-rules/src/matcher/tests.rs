@@ -299,16 +299,16 @@ fn a_reorg_below_what_is_final_never_finds_a_version_below_its_first_height() {
     matcher.insert(rule(1, 1, "", None), 50);
     let blocks: Vec<_> = (1..=100).map(|n| block(n, n, n - 1, n, &[1])).collect();
     for block in &blocks {
-        matcher.step(block, &[]).unwrap();
+        matcher.step(block).unwrap();
     }
     matcher.prune(48);
-    matcher.clone().step(&undo(&blocks[99]), &[]).unwrap();
+    matcher.clone().step(&undo(&blocks[99])).unwrap();
     // The height at which it begins is forgotten from here on.
     matcher.prune(49);
     for block in blocks[49..].iter().rev() {
-        matcher.step(&undo(block), &[]).unwrap();
+        matcher.step(&undo(block)).unwrap();
     }
-    let too_deep = matcher.step(&undo(&blocks[48]), &[]).unwrap_err();
+    let too_deep = matcher.step(&undo(&blocks[48])).unwrap_err();
     assert_eq!(too_deep, WindowError::TooDeep { block: blocks[48].block });
 }
 
@@ -332,7 +332,7 @@ fn a_snapshot_comes_in_parts_of_which_most_stay_as_they_are() {
     assert!(parts(&matcher).is_empty());
     let step = |matcher: &mut Matcher, numbers: std::ops::RangeInclusive<u64>| {
         for number in numbers {
-            matcher.step(&block(number, number, number - 1, number * 2, &[1]), &[]).unwrap();
+            matcher.step(&block(number, number, number - 1, number * 2, &[1])).unwrap();
         }
     };
     step(&mut matcher, 1..=20_000);

@@ -14,6 +14,7 @@ async fn take_up(store: &Store, chain: u64, after: u64, taken_up: Vec<TakenUp>, 
     let commit = WatchCommit {
         after,
         cursor: Cursor { chain: ChainId(chain), sequence: after + 1, head: None },
+        base: None,
         steps: Vec::new(),
         windows: None,
         taken_up,

@@ -20,8 +20,8 @@ macro_rules! old_schema {
 macro_rules! changes {
     ($engine:literal) => {
         [
-            include_str!(concat!("../../migrations/", $engine, "/0007_rules_base.sql")),
-            include_str!(concat!("../../migrations/", $engine, "/0008_window_parts.sql")),
+            include_str!(concat!("../../migrations/", $engine, "/0010_rules_base.sql")),
+            include_str!(concat!("../../migrations/", $engine, "/0011_window_parts.sql")),
         ]
     };
 }
