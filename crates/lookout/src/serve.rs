@@ -7,6 +7,7 @@ use std::time::Duration;
 use lookout_api::{Api, ApiParts};
 use lookout_bus::Bus;
 use lookout_chain::Chains;
+use lookout_jobs::Tasks;
 use lookout_store::Store;
 use lookout_warehouse::Warehouse;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -47,32 +48,14 @@ async fn run(
     settings.notices.iter().for_each(|notice| tracing::info!("{notice}"));
     let listen = args.listen.unwrap_or_else(|| settings.listen());
     let instance = Instance::claim(&settings)?;
-    let store = app.store(&settings).await?;
-    exposure::check(listen, &settings, store.has_keys().await?)?;
-    let warehouse = lookout_warehouse::open(settings.warehouse()).await?;
-    let bus = lookout_bus::open(settings.bus()).await?;
+    let parts = Parts::open(app, &settings).await?;
+    exposure::check(listen, &settings, parts.store.has_keys().await?)?;
     let (listener, bound) = bind(listen).await?;
     // Before the first line that others may wait for, so that a signal sent then is heard.
     let mut ends = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
     let hangup = listen_for(SignalKind::hangup())?;
 
-    let chains = Chains::start(settings.chains.clone(), settings.cache_bytes_max());
-    let progress = Arc::new(Progress::default());
-    let kinds = Arc::new(watch::tasks(&settings, &chains, &store, &warehouse));
-    let api = Arc::new(Api::new(ApiParts {
-        chains: chains.clone(),
-        store: store.clone(),
-        warehouse: warehouse.clone(),
-        bus: bus.clone(),
-        job_kinds: Arc::clone(&kinds) as _,
-        follows: settings.follows.iter().map(|f| (f.id, f.wants.clone())).collect(),
-        progress: Arc::clone(&progress) as _,
-        prometheus: telemetry.prometheus.clone(),
-        config: settings.api(),
-        clock: Arc::clone(&app.clock),
-        version: env!("CARGO_PKG_VERSION"),
-        probes_only: !args.takes(Role::Api),
-    }));
+    let api = Arc::new(parts.api(app, &args, &settings, telemetry));
     tracing::info!(
         address = %bound,
         chains = settings.chains.len(),
@@ -83,17 +66,18 @@ async fn run(
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks.spawn(upkeep(telemetry.prometheus.clone(), stop.clone()));
+    let Parts { chains, store, warehouse, bus, kinds, progress } = &parts;
     let mut publishers = watch::start(&Ground {
         settings: &settings,
         args: &args,
-        chains: &chains,
-        store: &store,
-        warehouse: &warehouse,
-        bus: &bus,
+        chains,
+        store,
+        warehouse,
+        bus,
         clock: &app.clock,
         instance: &instance,
-        kinds: &kinds,
-        progress: &progress,
+        kinds,
+        progress,
         tasks: &tasks,
         stop: &stop,
     })
@@ -102,14 +86,8 @@ async fn run(
         let (api, stop) = (Arc::clone(&api), stop.clone());
         tasks.spawn(async move { api.serve(listener, stop).await })
     };
-    let running = Running {
-        chains: &chains,
-        publishers: &mut publishers,
-        api: &api,
-        store: &store,
-        telemetry,
-        listen: bound,
-    };
+    let running =
+        Running { chains, publishers: &mut publishers, api: &api, store, telemetry, listen: bound };
     let ended = tokio::select! {
         () = reload::watch(app, settings, running, hangup) => Ok(()),
         result = server => server_ended(result),
@@ -121,8 +99,46 @@ async fn run(
     stop.cancel();
     tasks.close();
     drain(&tasks, &mut ends).await;
-    end(&chains, &store, &*warehouse, &*bus).await;
+    end(chains, store, &**warehouse, &**bus).await;
     ended
+}
+
+/// What every part of the server stands on.
+struct Parts {
+    chains: Chains,
+    store: Store,
+    warehouse: Arc<dyn Warehouse>,
+    bus: Arc<dyn Bus>,
+    kinds: Arc<Tasks>,
+    progress: Arc<Progress>,
+}
+
+impl Parts {
+    async fn open(app: &App, settings: &Settings) -> Result<Self, Failure> {
+        let store = app.store(settings).await?;
+        let warehouse = lookout_warehouse::open(settings.warehouse()).await?;
+        let bus = lookout_bus::open(settings.bus()).await?;
+        let chains = Chains::start(settings.chains.clone(), settings.cache_bytes_max());
+        let kinds = Arc::new(watch::tasks(settings, &chains, &store, &warehouse));
+        Ok(Self { chains, store, warehouse, bus, kinds, progress: Arc::default() })
+    }
+
+    fn api(&self, app: &App, args: &ServeArgs, settings: &Settings, telemetry: &Telemetry) -> Api {
+        Api::new(ApiParts {
+            chains: self.chains.clone(),
+            store: self.store.clone(),
+            warehouse: Arc::clone(&self.warehouse),
+            bus: Arc::clone(&self.bus),
+            job_kinds: Arc::clone(&self.kinds) as _,
+            follows: settings.follows.iter().map(|f| (f.id, f.wants.clone())).collect(),
+            progress: Arc::clone(&self.progress) as _,
+            prometheus: telemetry.prometheus.clone(),
+            config: settings.api(),
+            clock: Arc::clone(&app.clock),
+            version: env!("CARGO_PKG_VERSION"),
+            probes_only: !args.takes(Role::Api),
+        })
+    }
 }
 
 /// Listens, and says where: the port may have been left open.

@@ -151,9 +151,12 @@ fn lines_are_an_abi_too() {
 fn one_entry_stands_alone() {
     let json = r#"{"abi": [
         {"type":"constructor","inputs":[]},
-        {"type":"event","name":"Moved","inputs":[{"name":"a","type":"uint256","indexed":true}]},
-        {"type":"event","name":"Moved","inputs":[{"name":"a","type":"address","indexed":true}]},
-        {"type":"function","name":"move","inputs":[{"name":"to","type":"address"}],"outputs":[]}
+        {"type":"event","name":"Moved","anonymous":false,
+         "inputs":[{"name":"a","type":"uint256","indexed":true}]},
+        {"type":"event","name":"Moved","anonymous":false,
+         "inputs":[{"name":"a","type":"address","indexed":true}]},
+        {"type":"function","name":"move","stateMutability":"view","outputs":[],
+         "inputs":[{"name":"to","type":"address"}]}
     ]}"#;
     let lines = "event Sent(uint256 value)\nfunction send(uint256 value)\nerror Bad()";
     for (text, event, function) in

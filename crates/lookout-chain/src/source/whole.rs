@@ -312,7 +312,11 @@ pub(super) fn recompute(
     if let Some(why) = header.unverifiable.filter(|_| !header.header.foreign) {
         // Its hash is the chain's own affair, so only what is below it can be checked.
         return match verify::check_receipts(receipts, &header.header) {
-            Ok(_) => Ok((Finding::Unverifiable(why), records(receipts)?)),
+            // These receipts lead to the header's root: where the two do not fit, it is the block.
+            Ok(_) => {
+                let found = verify::read_records(block, receipts).map_err(Culprit::Block)?;
+                Ok((Finding::Unverifiable(why), found))
+            }
             Err(error) => Err(Culprit::Receipts(error)),
         };
     }

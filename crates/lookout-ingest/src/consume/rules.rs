@@ -6,7 +6,8 @@
 //!
 //! A rule that is new, changed or paused is taken up between two frames: it watches (or watches no
 //! longer) from the height after the committed head on, and that height is stored. So what matches
-//! is a function of the frames and the versions of the rules, also in a rebuild.
+//! is a function of the frames and the versions of the rules, also in a rebuild; changes made during
+//! one wait for its end.
 
 mod facts;
 mod kept_parts;

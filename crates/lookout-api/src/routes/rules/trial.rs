@@ -221,7 +221,7 @@ async fn over(
 ) -> Result<BacktestAnswer, ApiError> {
     if matches!(source.document.watch, WatchDocument::Balance { .. }) {
         let detail = "a balance rule cannot be tried on held blocks: balances are read from the \
-                      chain as blocks arrive, and blocks do not hold them; watch transfers instead";
+                      chain by a job, and blocks do not hold them; watch transfers instead";
         return Err(ApiError::new(Code::InvalidRule, detail));
     }
     let warehouse = state.warehouse.as_ref();

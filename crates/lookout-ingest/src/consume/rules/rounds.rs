@@ -167,7 +167,7 @@ impl Rounds {
             return idle("the rules have still to be asked about what was read last");
         }
         accounts.truncate(self.limits.reads);
-        let answers = self.read_all(block, &accounts).await;
+        let answers = self.read_all(block, accounts).await;
         let balances: Vec<ReadBalance> = answers.iter().filter_map(balance).collect();
         let failures = failures(&turns, &answers, block.number);
         if !self.store.put_readings(self.chain, block, &balances, &failures).await? {
@@ -183,9 +183,9 @@ impl Rounds {
     }
 
     /// Reads accounts until they are through or time is up; the answers that came.
-    async fn read_all(&self, block: BlockRef, accounts: &[Account]) -> Answers {
+    async fn read_all(&self, block: BlockRef, accounts: Vec<Account>) -> Answers {
         let within = self.limits.read_within;
-        let reads = accounts.to_vec().into_iter().map(|(account, asset)| {
+        let reads = accounts.into_iter().map(|(account, asset)| {
             let reader = Arc::clone(&self.reader);
             async move {
                 let read = timeout(within, reader.read(block, account, asset)).await;

@@ -100,9 +100,9 @@ async fn a_delivery_that_waits_for_another_try_is_withdrawn_and_retracted() {
     let (consumer, mut chain) = (rig.consumer(), Chain::default());
     chain.mine(12, &[9]);
     feed(&consumer, &chain).await;
-    rig.execute("UPDATE deliveries SET attempts = 2").await;
+    rig.execute("UPDATE deliveries SET attempts = 2, maybe_told = 1").await;
     let dead = format!(
-        "UPDATE deliveries SET state = 'dead', attempts = 0 WHERE channel_id = '{}'",
+        "UPDATE deliveries SET state = 'dead', attempts = 0, maybe_told = 0 WHERE channel_id = '{}'",
         uuid(902)
     );
     rig.execute(&dead).await;

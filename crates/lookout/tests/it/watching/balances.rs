@@ -3,7 +3,7 @@
 use lookout_test::{Anvil, Receiver, TestApp, part};
 use serde_json::{Value, json};
 
-use super::scene::{created, rule, until, webhook};
+use super::scene::{created, rule, run_job, until, webhook};
 use crate::LOOKOUT;
 
 const CHAIN: &str = "anvil";
@@ -125,15 +125,7 @@ async fn check_first_run(app: &TestApp, tokens: &str) {
 
 /// Runs the job now; what the run tells.
 async fn run(app: &TestApp) -> Value {
-    let answer = app.post(&format!("/v1/jobs/{JOB}/runs"), &json!({})).await;
-    assert_eq!(answer.status, 202, "{}", answer.text());
-    let id = answer.json()["id"].as_str().unwrap().to_owned();
-    until("the run ends", async || {
-        let run = app.get(&format!("/v1/jobs/{JOB}/runs/{id}")).await.json();
-        assert_ne!(run["state"], "failed", "{run}");
-        (run["state"] == "done").then(|| run["result"].clone())
-    })
-    .await
+    run_job(app, JOB).await
 }
 
 /// Waits until the rules have seen the node's head.

@@ -47,7 +47,7 @@ impl Full {
     /// What the follow route says of it.
     fn named(self, follow: &Value) -> Option<String> {
         let said = match self {
-            Self::Bus | Self::Everything => follow["publisher"]["reason"].as_str(),
+            Self::Bus | Self::Everything => follow["publisher"]["problem"].as_str(),
             Self::Warehouse => problem_of(follow, "warehouse"),
             Self::Store => problem_of(follow, "rules"),
         };

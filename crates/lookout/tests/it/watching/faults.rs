@@ -22,7 +22,7 @@ async fn faulty_upstreams_change_nothing_of_what_is_kept() {
     // The quicker one is asked first: let that be the faulty one, not chance.
     good.set([Behaviour::latency(Duration::from_millis(5))]);
     faulty.set([Behaviour::MissingLogs]);
-    let app = follow(&[good.url(), faulty.url()]).start().await.unwrap();
+    let mut app = follow(&[good.url(), faulty.url()]).start().await.unwrap();
     scene.settled(&app).await;
     same(&scene, &app, "from the start").await;
     let logs: &'static [&'static str] = &["eth_getLogs"];
@@ -37,6 +37,8 @@ async fn faulty_upstreams_change_nothing_of_what_is_kept() {
         ("breaks hashes", "", Behaviour::WrongBlockHash.sometimes(0.5)),
     ];
     for (what, asked, fault) in faults {
+        // What it did before is held against it until a restart.
+        app.restart().await.unwrap();
         faulty.reset_counts();
         faulty.set([fault]);
         scene.chain.extend(4, LOGS_MAX);

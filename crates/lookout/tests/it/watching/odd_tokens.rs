@@ -4,7 +4,7 @@ use lookout_test::anvil::DEV_ADDRESSES;
 use lookout_test::{Anvil, Receiver};
 use serde_json::{Value, json};
 
-use super::scene::{TRANSFER, all, rule, until, webhook};
+use super::scene::{TRANSFER, all, rule, run_job, until, webhook};
 use crate::{CHAIN, on};
 
 /// What a contract answers to everything, as its code.
@@ -56,6 +56,7 @@ async fn tokens_that_are_none_are_named_and_stop_nothing() {
     }
     receiver.wait_for(3).await.unwrap();
     assert_eq!(all(&app, &format!("/v1/alerts?rule={good}")).await.len(), 3);
+    run_job(&app, &format!("balances-{CHAIN}")).await;
     for (rule, (_, _, what)) in odd.iter().zip(ODD) {
         let failure = until("the failure is shown", async || {
             let shown = app.get(&format!("/v1/rules/{rule}")).await.json();
@@ -63,7 +64,7 @@ async fn tokens_that_are_none_are_named_and_stop_nothing() {
         })
         .await;
         let reason = failure["reason"].as_str().unwrap();
-        assert!(reason.contains("balances could not be read"), "{what}: {reason}");
+        assert!(reason.contains("balance could not be read"), "{what}: {reason}");
         assert_eq!(all(&app, &format!("/v1/alerts?rule={rule}")).await, Vec::<Value>::new());
     }
     // The token itself has a balance, with its decimals.

@@ -165,3 +165,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("0x{digits}")
 }
+
+/// Runs a job now; what the run tells.
+pub(crate) async fn run_job(app: &TestApp, job: &str) -> Value {
+    let answer = app.post(&format!("/v1/jobs/{job}/runs"), &json!({})).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    until("the run ends", async || {
+        let run = app.get(&format!("/v1/jobs/{job}/runs/{id}")).await.json();
+        assert_ne!(run["state"], "failed", "{run}");
+        (run["state"] == "done").then(|| run["result"].clone())
+    })
+    .await
+}

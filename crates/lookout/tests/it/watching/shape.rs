@@ -7,7 +7,7 @@ use lookout_test::{Anvil, Receiver, TestApp, Token};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::scene::{rule, until, webhook};
+use super::scene::{rule, run_job, until, webhook};
 use crate::{CHAIN, on};
 
 /// Longer than the silence that a rule waits for.
@@ -125,6 +125,10 @@ async fn an_alert_is_the_same_object_in_answers_the_stream_and_webhooks() {
         .start()
         .await
         .unwrap();
+    // Balances are read when the test says so.
+    let job = format!("balances-{CHAIN}");
+    let paused = app.post(&format!("/v1/jobs/{job}/pause"), &json!({})).await;
+    assert_eq!(paused.status, 200, "{}", paused.text());
     let channel = webhook(&app, &receiver).await;
     for one in rules(&anvil, &token, &channel) {
         rule(&app, &one).await;
@@ -134,8 +138,11 @@ async fn an_alert_is_the_same_object_in_answers_the_stream_and_webhooks() {
     // The rules begin, and a first balance is read.
     anvil.mine(1).await.unwrap();
     followed(&app, &anvil).await;
+    run_job(&app, &job).await;
     anvil.rpc("evm_increaseTime", json!([SILENT_SECONDS])).await.unwrap();
     token.transfer(&anvil, 0, anvil.account(1), 5).await.unwrap();
+    followed(&app, &anvil).await;
+    run_job(&app, &job).await;
     alerts_are(&app, "pending").await;
     let pending = asked(&app).await;
     let mut kinds: Vec<String> = pending

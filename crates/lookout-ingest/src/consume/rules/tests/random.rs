@@ -171,8 +171,8 @@ impl World {
     /// Some deliveries are sent meanwhile, or tried.
     async fn deliver(&mut self) {
         let statement = match self.rng.u8(..4) {
-            0 => "UPDATE deliveries SET state = 'sent', attempts = 1 WHERE state = 'queued'",
-            1 => "UPDATE deliveries SET attempts = 1 WHERE state = 'queued' AND kind = 'alert'",
+            0 => "UPDATE deliveries SET state = 'sent', maybe_told = 1 WHERE state = 'queued'",
+            1 => "UPDATE deliveries SET maybe_told = 1 WHERE state = 'queued' AND kind = 'alert'",
             _ => return,
         };
         self.rig.execute(statement).await;
@@ -287,7 +287,7 @@ async fn check_deliveries(world: &World, seed: u64, rebuilt: bool) {
     let per_alert = "SELECT a.id, a.state, r.channels, \
         CAST((SELECT COUNT(*) FROM deliveries d WHERE d.alert_id = a.id AND d.kind = 'alert') AS TEXT), \
         CAST((SELECT COUNT(*) FROM deliveries d WHERE d.alert_id = a.id AND d.kind = 'alert' \
-              AND (d.attempts > 0 OR d.state = 'sent')) AS TEXT), \
+              AND (d.maybe_told = 1 OR d.state = 'sent')) AS TEXT), \
         CAST((SELECT COUNT(*) FROM deliveries d WHERE d.alert_id = a.id AND d.kind = 'retraction') AS TEXT), \
         CAST((SELECT COUNT(*) FROM deliveries d WHERE d.alert_id = a.id AND d.kind = 'alert' \
               AND d.state = 'queued') AS TEXT), \
