@@ -245,7 +245,6 @@ impl ChainState {
         if self.seen.sequence > self.committed.sequence {
             meters.evaluated(begun.elapsed(), &stepped);
             plan.add(frame, stepped, &self.matcher, self.seen);
-            plan.base = base;
         }
         Ok(())
     }
@@ -285,6 +284,8 @@ impl ChainState {
             return Ok(());
         }
         self.keep_windows(&mut plan, depth);
+        // Also of a plan without frames: asking about balances leaves the chain as it is.
+        plan.base = self.base;
         let commit = plan.finish();
         match store.commit_watch(&commit).await? {
             WatchCommitted::Done(changes) => {

@@ -201,7 +201,10 @@ impl Writer<'_> {
     /// Confirms what has waited long enough, and queues its deliveries.
     async fn confirm(&mut self, head: Height) -> Result<(), StoreError> {
         let (chain, head) = (to_number(self.chain.0)?, to_number(head)?);
-        // What is confirmed during a rebuild was told when it was first.
+        // What is confirmed during a rebuild was told when it was first. Alerts of readings stand
+        // through a rebuild, so the heads that pass again, also of branches left since, are none of
+        // theirs.
+        let most_reading = i64::from(self.target.is_none());
         if self.target.is_none() {
             self.tell_confirmed(chain, head).await?;
         }
@@ -209,11 +212,13 @@ impl Writer<'_> {
             "UPDATE alerts SET state = 'confirmed', confirmed_at = COALESCE(confirmed_at, $3), \
              changed = CASE WHEN confirmed_at IS NULL THEN \
              (SELECT revision FROM alert_revision WHERE id = 1) ELSE changed END \
-             WHERE chain_id = $1 AND state = 'pending' AND confirms_at <= $2 AND replayed = 1",
+             WHERE chain_id = $1 AND state = 'pending' AND confirms_at <= $2 AND replayed = 1 \
+             AND is_reading <= $4",
         )
         .bind(chain)
         .bind(head)
         .bind(self.now)
+        .bind(most_reading)
         .execute(&mut *self.connection)
         .await
         .map_err(StoreError::database(CONFIRMING))?;
