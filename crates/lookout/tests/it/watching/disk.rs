@@ -156,7 +156,8 @@ async fn fills_up(full: Full, seed: u64) {
     scene.chain.reorg(4, 6, LOGS_MAX);
     still_answers(&app, full, &events).await;
     let said = complaints(&app);
-    assert!((1..=6).contains(&said.len()), "{full:?}: said {} times: {said:#?}", said.len());
+    // Once or twice by each part that writes; by the second it would be several times as often.
+    assert!((1..=12).contains(&said.len()), "{full:?}: said {} times: {said:#?}", said.len());
     disk.make_room().unwrap();
     scene.settled(&app).await;
     let named = full.named(&follow(&app).await);
