@@ -116,6 +116,8 @@ pub struct SmtpServer {
 struct State {
     encryption: Encryption,
     refusals: Mutex<VecDeque<Refusal>>,
+    /// Mailboxes that it does not have.
+    unknown: Mutex<Vec<String>>,
     journal: Mutex<Vec<Mail>>,
     logins: Mutex<Vec<Login>>,
     in_clear: Mutex<Vec<String>>,
@@ -142,6 +144,7 @@ impl SmtpServer {
         let state = Arc::new(State {
             encryption,
             refusals: Mutex::default(),
+            unknown: Mutex::default(),
             journal: Mutex::default(),
             logins: Mutex::default(),
             in_clear: Mutex::default(),
@@ -166,6 +169,11 @@ impl SmtpServer {
     /// Refuses the next mails, one for each.
     pub fn refuse(&self, refusals: impl IntoIterator<Item = Refusal>) {
         self.state.refusals.lock().extend(refusals);
+    }
+
+    /// Takes no mail for this address from now on.
+    pub fn close_mailbox(&self, address: &str) {
+        self.state.unknown.lock().push(address.to_owned());
     }
 
     /// All mails that it took.

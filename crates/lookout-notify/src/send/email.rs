@@ -6,19 +6,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
 use async_trait::async_trait;
+use lettre::address::Envelope;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
 use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use lookout_store::{ChannelConfig, ChannelSecrets};
 use lookout_types::{Clock, Secret, UnixMillis};
 use sha2::{Digest, Sha256};
 
 use super::digest::{BETWEEN, cut, pieces, subject, units};
-use super::{Pace, Parcel, Receipt, SEND_TIMEOUT, SendError, Sender, SetupError, wrong_kind};
+use super::{Pace, Parcel, Receipt, SendError, Sender, SetupError, wrong_kind};
+
+/// Longest that handing over a mail takes, all steps of it: servers look for spam and viruses before
+/// they answer, and giving up too early sends it twice. Below the time that a parcel has.
+const MAIL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest body: what people may still scroll through.
 const BODY_MAX: usize = 100_000;
@@ -102,7 +107,7 @@ impl Email {
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
             .port(*port)
             .tls(tls)
-            .timeout(Some(SEND_TIMEOUT))
+            .timeout(Some(MAIL_TIMEOUT))
             .hello_name(ClientId::Domain(mailbox.email.domain().to_owned()));
         if let (Some(user), Some(password)) = (user, password) {
             let credentials = Credentials::new(user.clone(), password.expose().to_owned());
@@ -117,7 +122,7 @@ impl Email {
         let mut builder = Message::builder()
             .from(self.from.clone())
             .date(system_time(self.clock.now()))
-            .message_id(Some(self.message_id(&parcel.id)))
+            .message_id(Some(self.message_id(parcel)))
             .subject(subject_line(parcel))
             .header(ContentType::TEXT_PLAIN);
         for address in to {
@@ -134,15 +139,62 @@ impl Email {
         Ok(message)
     }
 
-    /// The same for every try, so that mailboxes can drop a repeat.
-    fn message_id(&self, id: &str) -> String {
+    /// The same for every try with the same deliveries, so that mailboxes can drop a repeat; another
+    /// when one has come along, which must not be dropped with it.
+    fn message_id(&self, parcel: &Parcel) -> String {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        let local = if (1..=64).contains(&id.len()) && id.bytes().all(plain) {
-            id.to_owned()
-        } else {
-            Sha256::digest(id.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
-        };
+        let id = &parcel.id;
+        let local =
+            if parcel.items.len() < 2 && (1..=64).contains(&id.len()) && id.bytes().all(plain) {
+                id.to_owned()
+            } else {
+                let mut hash = Sha256::new_with_prefix(id);
+                parcel.items.iter().for_each(|item| hash.update(format!(",{}", item.delivery)));
+                hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
+            };
         format!("<{local}@{}>", self.from.email.domain())
+    }
+
+    /// Hands a message over for these recipients.
+    async fn hand_over(&self, to: Vec<Address>, message: &[u8]) -> Result<(), SendError> {
+        let envelope = Envelope::new(Some(self.from.email.clone()), to);
+        let envelope = envelope.map_err(|error| SendError::refused(error.to_string()))?;
+        let sent = self.transport.send_raw(&envelope, message).await;
+        sent.map(|_| ()).map_err(|error| judge(&error))
+    }
+
+    /// To all recipients together; where the server refuses, to each by itself, so that one whom it
+    /// does not know takes the mail from nobody else.
+    async fn deliver(&self, message: &Message) -> Result<(), SendError> {
+        let (to, bytes) = (message.envelope().to().to_vec(), message.formatted());
+        let refused = match self.hand_over(to.clone(), &bytes).await {
+            Err(SendError::Refused { reason }) if to.len() > 1 => reason,
+            ended => return ended,
+        };
+        let (mut taken, mut left) = (0, None);
+        let recipients = to.len();
+        for one in to {
+            match self.hand_over(vec![one], &bytes).await {
+                Ok(()) => taken += 1,
+                Err(SendError::Refused { .. }) => {}
+                // The others first: those who have it get it again with the next try.
+                Err(error) => left = Some(error),
+            }
+        }
+        match left {
+            Some(error) => Err(error),
+            None if taken == 0 => Err(SendError::refused(refused)),
+            None => {
+                let refusing = recipients - taken;
+                tracing::warn!(
+                    refusing,
+                    recipients,
+                    reason = refused,
+                    "the mail server refused some recipients of a mail, the others have it"
+                );
+                Ok(())
+            }
+        }
     }
 }
 
@@ -157,12 +209,11 @@ impl Sender for Email {
         let ChannelConfig::Email { to } = config else { return Err(wrong_kind(config)) };
         let message = self.message(to, parcel)?;
         // The transport's own limit is for each step; this one is for all of them.
-        let sent = tokio::time::timeout(SEND_TIMEOUT, self.transport.send(message)).await;
-        match sent {
-            Ok(Ok(_)) => Ok(Receipt { message_id: Some(self.message_id(&parcel.id)) }),
-            Ok(Err(error)) => Err(judge(&error)),
+        match tokio::time::timeout(MAIL_TIMEOUT, self.deliver(&message)).await {
+            Ok(Ok(())) => Ok(Receipt { message_id: Some(self.message_id(parcel)) }),
+            Ok(Err(error)) => Err(error),
             Err(_) => {
-                let seconds = SEND_TIMEOUT.as_secs();
+                let seconds = MAIL_TIMEOUT.as_secs();
                 Err(SendError::retry(format!("the mail server did not take it within {seconds} s")))
             }
         }

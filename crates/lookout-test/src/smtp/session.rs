@@ -124,7 +124,9 @@ impl Session<'_> {
                 self.refused(Step::Mail).unwrap_or_else(ok)
             }
             "RCPT" => {
-                let refused = self.refused(Step::Recipient);
+                let is_unknown = self.state.unknown.lock().contains(&address);
+                let unknown = is_unknown.then(|| "550 no such user".to_owned());
+                let refused = self.refused(Step::Recipient).or(unknown);
                 if refused.is_none() {
                     self.mail.to.push(address);
                 }

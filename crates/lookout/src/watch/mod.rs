@@ -1,6 +1,7 @@
 //! The parts of `lookout serve` that watch chains: publishers, consumers, delivery, jobs.
 
 mod balances;
+mod defaults;
 mod delivery;
 mod instance;
 mod progress;
@@ -19,7 +20,7 @@ use lookout_ingest::consume::{
 };
 use lookout_ingest::publish::Start;
 use lookout_jobs::{Scheduler, SchedulerParts, Tasks};
-use lookout_store::{Actor, Store, TENANT_DEFAULT};
+use lookout_store::Store;
 use lookout_types::Clock;
 use lookout_warehouse::Warehouse;
 use tokio::sync::watch::{Receiver, Sender};
@@ -74,10 +75,11 @@ pub(crate) async fn start(ground: &Ground<'_>) -> Result<Publishers, Failure> {
         delivery::start(ground).await?;
     }
     if ground.args.takes(Role::Schedule) {
-        let followed = ground.settings.follows.iter().map(|follow| follow.chain.as_str());
-        let actor = Actor::System("serve");
-        ground.store.ensure_default_jobs(TENANT_DEFAULT, followed, &actor).await?;
+        let followed = ground.settings.follows.iter().map(|follow| follow.chain.clone());
+        let followed: Vec<_> = followed.collect();
+        defaults::ensure(ground.store, &followed).await?;
         let (store, stop) = (ground.store.clone(), ground.stop.clone());
+        ground.tasks.spawn(defaults::keep(store.clone(), followed, stop.clone()));
         let tasks = Arc::clone(ground.kinds);
         let scheduler = Scheduler::new(SchedulerParts { store, tasks, stop });
         ground.tasks.spawn(scheduler.run());

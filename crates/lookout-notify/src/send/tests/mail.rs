@@ -19,7 +19,11 @@ pub(super) fn mail_sender(server: &SmtpServer) -> Email {
 }
 
 pub(super) async fn mail(sender: &Email, parcel: &Parcel) -> Result<Receipt, SendError> {
-    let to = vec!["ops@example.com".to_owned(), "b@example.org".to_owned()];
+    mail_to(sender, &["ops@example.com", "b@example.org"], parcel).await
+}
+
+async fn mail_to(sender: &Email, to: &[&str], parcel: &Parcel) -> Result<Receipt, SendError> {
+    let to = to.iter().map(|&address| address.to_owned()).collect();
     sender.send(&ChannelConfig::Email { to }, &ChannelSecrets::default(), parcel).await
 }
 
@@ -29,8 +33,13 @@ async fn a_mail_carries_many_alerts_under_one_stable_id() {
     let sender = mail_sender(&server);
     let alerts = || (1..=3).map(|n| Some(Alert { text: format!("Über {n}\n.dot"), ..alert(n) }));
     let receipt = mail(&sender, &parcel(ParcelKind::Alert, alerts())).await.unwrap();
-    let id = format!("<{ID}@example.com>");
-    assert_eq!(receipt.message_id.as_deref(), Some(id.as_str()));
+    let id = receipt.message_id.unwrap();
+    assert!(id.starts_with('<') && id.ends_with("@example.com>"), "{id}");
+    // With another alert it is another message, which nobody may take for a repeat.
+    let more = (1..=4).map(|n| Some(alert(n)));
+    let more = mail(&sender, &parcel(ParcelKind::Alert, more)).await.unwrap();
+    assert_ne!(more.message_id.as_deref(), Some(id.as_str()));
+    mail(&sender, &parcel(ParcelKind::Alert, alerts())).await.unwrap();
     let got = server.journal().pop().unwrap();
     assert_eq!(got.from, "alerts@example.com");
     assert_eq!(got.to, ["ops@example.com", "b@example.org"]);
@@ -77,7 +86,7 @@ async fn answers_of_the_mail_server_decide_about_another_try() {
         (Step::Mail, "421 going down", true),
     ] {
         server.refuse([Refusal { step, answer: answer.to_owned() }]);
-        let error = mail(&sender, &one(alert(1))).await.unwrap_err();
+        let error = mail_to(&sender, &["ops@example.com"], &one(alert(1))).await.unwrap_err();
         assert_eq!(matches!(error, SendError::Retry { .. }), again, "{answer}: {error}");
         let words = answer.split_once(' ').unwrap().1;
         assert!(error.to_string().contains(words), "{answer}: {error}");
@@ -87,6 +96,23 @@ async fn answers_of_the_mail_server_decide_about_another_try() {
     drop(server);
     let error = mail(&sender, &one(alert(1))).await.unwrap_err();
     assert!(matches!(error, SendError::Retry { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_recipient_whom_the_server_does_not_know_takes_the_mail_from_nobody_else() {
+    let server = SmtpServer::start().await.unwrap();
+    let sender = mail_sender(&server);
+    server.close_mailbox("b@example.org");
+    mail(&sender, &one(alert(1))).await.unwrap();
+    let got = server.journal().pop().unwrap();
+    assert_eq!(got.to, ["ops@example.com"]);
+    let id = format!("<{ID}@example.com>");
+    assert_eq!(got.header("message-id").as_deref(), Some(id.as_str()), "one alert, its own id");
+    // Where it knows nobody, nothing was sent, and that is final.
+    server.close_mailbox("ops@example.com");
+    let error = mail(&sender, &one(alert(1))).await.unwrap_err();
+    assert!(matches!(&error, SendError::Refused { .. }), "{error}");
+    assert_eq!((server.journal().len(), server.violations().len()), (1, 0));
 }
 
 #[test]
