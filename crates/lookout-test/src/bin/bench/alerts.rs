@@ -131,7 +131,7 @@ impl Scene {
         let mut times = Times::default();
         ensure!(alerts.len() == block.logs.len(), "{} alerts too many", alerts.len());
         for alert in alerts {
-            let height = &alert.json()["data"]["height"];
+            let height = &alert.json()["data"]["block"]["number"];
             ensure!(*height == json!(block.number), "an alert of {height}: {}", alert.body);
             let millis = |since| alert.at.saturating_duration_since(since).as_secs_f64() * 1e3;
             times.since_mined.push(millis(mined));
