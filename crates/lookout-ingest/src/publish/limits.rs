@@ -63,7 +63,7 @@ impl Default for Limits {
             range_time: Duration::from_secs(1),
             batch_frames: 256,
             batch_bytes: 8 << 20,
-            ahead_frames: 1_024,
+            ahead_frames: 512,
             near_blocks: 64,
             young_blocks: 128,
         }
